@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+)
+
+// parseLevel reads a log level; empty means none was asked for, and reads as warn.
+func parseLevel(s string) (slog.Level, error) {
+	switch strings.ToLower(s) {
+	case "debug":
+		return slog.LevelDebug, nil
+	case "info":
+		return slog.LevelInfo, nil
+	case "", "warn":
+		return slog.LevelWarn, nil
+	case "error":
+		return slog.LevelError, nil
+	}
+	return 0, fmt.Errorf("%q is not debug, info, warn or error", s)
+}
+
+func checkLogFormat(s string) error {
+	switch s {
+	case "", "auto", "text", "json":
+		return nil
+	}
+	return fmt.Errorf("%q is not auto, text or json", s)
+}
+
+// log is the logger of a command that a person runs and reads: warnings, unless the
+// flags ask for more.
+func (c *cli) log() *slog.Logger { return c.serviceLog("warn", "auto") }
+
+// serviceLog is the logger of a command that runs for long, with the configured
+// level and format where no flag says otherwise.
+func (c *cli) serviceLog(level, format string) *slog.Logger {
+	if c.flags.logLevel != "" {
+		level = c.flags.logLevel
+	} else if c.flags.verbose {
+		level = "debug"
+	} else if c.flags.quiet {
+		level = "error"
+	}
+	if c.flags.logFormat != "" {
+		format = c.flags.logFormat
+	}
+	lvl, err := parseLevel(level)
+	if err != nil {
+		lvl = slog.LevelInfo // the configuration's own check has refused it already
+	}
+	opts := &slog.HandlerOptions{Level: lvl}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(c.std.err, opts))
+	}
+	if format == "auto" && c.getenv("JOURNAL_STREAM") != "" {
+		// The journal stamps every line itself.
+		opts.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}
+	}
+	return slog.New(slog.NewTextHandler(c.std.err, opts))
+}

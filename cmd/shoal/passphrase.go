@@ -1,0 +1,122 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"shoal/internal/fault"
+)
+
+const maxPassphrase = 4 << 10 // a passphrase is a line; this is generous
+
+// passphraseFlag gives a command that opens private keys its --passphrase-file.
+func (c *cli) passphraseFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.passphraseFile, "passphrase-file", "", "`FILE` with the passphrase of the keys, instead of asking")
+}
+
+// passphrase answers for the passphrase of what, as keys.Open asks: from
+// --passphrase-file, SHOAL_PASSPHRASE_FILE or the configured file, else from the
+// terminal. It is never taken from an argument or from the environment itself.
+func (c *cli) passphrase(ctx context.Context, what string) ([]byte, error) {
+	if p, ok, err := c.passphraseFromFile(); ok || err != nil {
+		return p, err
+	}
+	return c.askPassphrase(ctx, fmt.Sprintf("Passphrase for %s: ", what))
+}
+
+// newPassphrase asks for the passphrase of a key about to be made: from a file as
+// passphrase does, else twice from the terminal. Empty means no passphrase.
+func (c *cli) newPassphrase(ctx context.Context, what string) ([]byte, error) {
+	if p, ok, err := c.passphraseFromFile(); ok || err != nil {
+		return p, err
+	}
+	first, err := c.askPassphrase(ctx, fmt.Sprintf("New passphrase for %s (empty for none): ", what))
+	if err != nil {
+		return nil, err
+	}
+	if len(first) == 0 {
+		return nil, nil
+	}
+	second, err := c.askPassphrase(ctx, "The same again: ")
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(first, second) {
+		return nil, usagef("the two passphrases differ")
+	}
+	return first, nil
+}
+
+func (c *cli) passphraseFromFile() ([]byte, bool, error) {
+	path := c.passphraseFile
+	if path == "" {
+		path = c.getenv("SHOAL_PASSPHRASE_FILE")
+	}
+	if path == "" {
+		path = c.passphraseDefault
+	}
+	if path == "" {
+		return nil, false, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, true, fault.New(fault.Config, "reading the passphrase file: %w", err)
+	}
+	defer f.Close()
+	if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() && fi.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" {
+		c.warn("passphrase file %q can be read by others (mode %04o)", path, fi.Mode().Perm())
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxPassphrase+1))
+	if err != nil {
+		return nil, true, fmt.Errorf("reading passphrase file %q: %w", path, err)
+	}
+	if len(b) > maxPassphrase {
+		return nil, true, fault.New(fault.Config, "passphrase file %q is longer than %d bytes", path, maxPassphrase)
+	}
+	b = bytes.TrimSuffix(b, []byte("\n"))
+	return bytes.TrimSuffix(b, []byte("\r")), true, nil
+}
+
+func (c *cli) askPassphrase(ctx context.Context, prompt string) ([]byte, error) {
+	in, ok := c.std.in.(*os.File)
+	if !ok || !c.inTTY || !c.errTTY {
+		return nil, usagef("cannot ask for a passphrase without a terminal").
+			Do("name a file that holds it: --passphrase-file FILE or SHOAL_PASSPHRASE_FILE")
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	state, err := term.GetState(int(in.Fd()))
+	if err != nil {
+		return nil, fmt.Errorf("preparing the terminal: %w", err)
+	}
+	fmt.Fprint(c.std.err, printable(prompt))
+	type answer struct {
+		p   []byte
+		err error
+	}
+	answered := make(chan answer, 1)
+	go func() { // ends with the process when interrupted: a terminal read cannot be
+		p, err := term.ReadPassword(int(in.Fd()))
+		answered <- answer{p, err}
+	}()
+	select {
+	case a := <-answered:
+		fmt.Fprintln(c.std.err)
+		if a.err != nil {
+			return nil, fmt.Errorf("reading the passphrase: %w", a.err)
+		}
+		return a.p, nil
+	case <-ctx.Done():
+		term.Restore(int(in.Fd()), state)
+		fmt.Fprintln(c.std.err)
+		return nil, ctx.Err()
+	}
+}

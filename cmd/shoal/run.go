@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"shoal/internal/fault"
+)
+
+// stdio is what a command reads from and writes to.
+type stdio struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// exitStatus ends a command with a status and no message: what there was to say has
+// been said. It is for the statuses that belong to no code, such as "an update is
+// available", and for commands whose printed result already tells of the failure.
+type exitStatus int
+
+func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
+// run runs one command line and returns its exit status. It neither exits nor
+// touches the process's own standard streams.
+func run(ctx context.Context, args []string, std stdio) int {
+	c := newCLI(std)
+	root := newRootCmd(c)
+	root.SetArgs(args)
+	root.SetIn(std.in)
+	root.SetOut(std.out)
+	root.SetErr(std.err)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	var status exitStatus
+	if errors.As(err, &status) {
+		return int(status)
+	}
+	if !c.started {
+		// The flags may not have been read to their end when a wrong one was met.
+		c.flags.output = outputOf(args, c.flags.output)
+		if fault.CodeOf(err) == fault.IO {
+			// cobra's own complaints about the command line carry no code.
+			err = usageError(c.current, err)
+		}
+	}
+	if ctx.Err() != nil && fault.CodeOf(err) != fault.Interrupted {
+		// Once interrupted, whatever failed next failed because of it.
+		err = fault.New(fault.Interrupted, "interrupted: %w", err)
+	}
+	return c.fail(err)
+}
+
+// usageError turns what is wrong with a command line into an error of its own code.
+func usageError(cmd *cobra.Command, err error) error {
+	e := fault.New(fault.Usage, "%w", err)
+	if cmd != nil {
+		e.Do("%s --help", cmd.CommandPath())
+	}
+	return e
+}
+
+// usagef reports a wrong command line from within a command.
+func usagef(format string, args ...any) *fault.Error {
+	return fault.New(fault.Usage, format, args...)
+}
+
+// outputOf finds the value of -o in a command line that could not be parsed.
+func outputOf(args []string, def format) format {
+	for i, arg := range args {
+		value, ok := strings.CutPrefix(arg, "--output=")
+		if !ok && (arg == "-o" || arg == "--output") && i+1 < len(args) {
+			value, ok = args[i+1], true
+		} else if !ok && !strings.HasPrefix(arg, "--") {
+			value, ok = strings.CutPrefix(arg, "-o")
+			value = strings.TrimPrefix(value, "=")
+		}
+		var f format
+		if ok && f.Set(value) == nil {
+			return f
+		}
+	}
+	return def
+}
