@@ -1,0 +1,230 @@
+// Package control carries commands to the agent that is running on a state directory.
+//
+// It is HTTP over a Unix socket in that directory, which only its owner may open: who
+// can connect may command the agent, nobody else can. A command is one POST; its
+// answer is a stream of JSON lines, any number of "progress" and then one "result" or
+// one "error", so that a person sees the work go on and a broken connection is never
+// taken for success.
+package control
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"shoal/internal/fault"
+)
+
+const (
+	socket      = "control.sock"
+	maxRequest  = 64 << 10
+	maxLine     = 4 << 20 // the status of many apps is a few KiB
+	dialTimeout = 5 * time.Second
+)
+
+// ErrNotRunning says that no agent listens in a state directory.
+var ErrNotRunning = errors.New("no agent is running")
+
+// Listen opens the socket in dir. The caller holds dir's lock: a socket that is
+// already there belongs to an agent that died, and is replaced.
+func Listen(dir string) (net.Listener, error) {
+	path := filepath.Join(dir, socket)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("removing the old control socket: %w", err)
+	}
+	short, done, err := shorten(dir)
+	if err != nil {
+		return nil, fmt.Errorf("opening the control socket: %w", err)
+	}
+	defer done()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(short, socket)})
+	if err != nil {
+		return nil, fmt.Errorf("opening the control socket: %w", err)
+	}
+	l.SetUnlinkOnClose(false) // its name may be the short one, which is gone by then
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("protecting the control socket: %w", err)
+	}
+	return &listener{l, path}, nil
+}
+
+// listener removes its file when it is closed.
+type listener struct {
+	net.Listener
+	path string
+}
+
+func (l *listener) Close() error {
+	os.Remove(l.path)
+	return l.Listener.Close()
+}
+
+// Command is one thing the agent can be told. It may call progress any number of
+// times before it returns; the context ends when the caller goes away.
+type Command func(ctx context.Context, request json.RawMessage, progress func(any)) (any, error)
+
+// Handler serves commands by name, each at POST /v1/NAME.
+func Handler(commands map[string]Command) http.Handler {
+	mux := http.NewServeMux()
+	for name, command := range commands {
+		mux.HandleFunc("POST /v1/"+name, func(w http.ResponseWriter, r *http.Request) { answer(w, r, command) })
+	}
+	return mux
+}
+
+func answer(w http.ResponseWriter, r *http.Request, command Command) {
+	request, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+	if err != nil {
+		http.Error(w, "request too large", http.StatusRequestEntityTooLarge)
+		return
+	}
+	w.Header().Set("Content-Type", "application/jsonl")
+	rc := http.NewResponseController(w)
+	enc := json.NewEncoder(w)
+	send := func(l line) {
+		if enc.Encode(l) == nil {
+			rc.Flush()
+		}
+	}
+	result, err := command(r.Context(), request, func(v any) { send(line{Progress: encode(v)}) })
+	if err != nil {
+		send(line{Error: newFailure(err)})
+		return
+	}
+	send(line{Result: encode(result)})
+}
+
+func encode(v any) json.RawMessage {
+	b, err := json.Marshal(v)
+	if err != nil || v == nil {
+		return json.RawMessage("{}")
+	}
+	return b
+}
+
+// line is one line of an answer; exactly one member is set.
+type line struct {
+	Progress json.RawMessage `json:"progress,omitempty"`
+	Result   json.RawMessage `json:"result,omitempty"`
+	Error    *failure        `json:"error,omitempty"`
+}
+
+// failure carries a fault.Error across the socket.
+type failure struct {
+	Code    fault.Code     `json:"code"`
+	Message string         `json:"message"`
+	Detail  []string       `json:"detail,omitempty"`
+	Next    []string       `json:"next,omitempty"`
+	Facts   map[string]any `json:"facts,omitempty"`
+}
+
+func newFailure(err error) *failure {
+	f := &failure{Code: fault.CodeOf(err), Message: err.Error()}
+	var e *fault.Error
+	if errors.As(err, &e) {
+		f.Detail, f.Next, f.Facts = e.Detail, e.Next, e.Facts
+	}
+	return f
+}
+
+func (f *failure) err() error {
+	return &fault.Error{Code: f.Code, Message: f.Message, Detail: f.Detail, Next: f.Next, Facts: f.Facts}
+}
+
+// Client talks to one running agent.
+type Client struct{ http *http.Client }
+
+// Dial returns a client of the agent running in dir, or [ErrNotRunning].
+func Dial(ctx context.Context, dir string) (*Client, error) {
+	dial := func(ctx context.Context) (net.Conn, error) {
+		short, done, err := shorten(dir)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+		d := net.Dialer{Timeout: dialTimeout}
+		return d.DialContext(ctx, "unix", filepath.Join(short, socket))
+	}
+	conn, err := dial(ctx)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return nil, ErrNotRunning
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fault.New(fault.Permission, "this user may not command the agent: %w", err).
+			Line("Its control socket %q belongs to the user the agent runs as.", filepath.Join(dir, socket)).
+			Do("run the command as that user, or with sudo")
+	case err != nil:
+		return nil, fmt.Errorf("connecting to the agent: %w", err)
+	}
+	conn.Close()
+	return &Client{&http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+	}}}, nil
+}
+
+// Do tells the agent one thing and waits for its end. Every progress line goes to
+// progress, which may be nil; the result is decoded into result.
+func (c *Client) Do(ctx context.Context, name string, request any, progress func(json.RawMessage), result any) error {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return fmt.Errorf("encoding the request: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent/v1/"+name, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return lost(ctx, err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fault.New(fault.IO, "the running agent does not know %q (HTTP %d)", name, res.StatusCode).
+			Do("restart the agent: it may be older than this command")
+	}
+	lines := bufio.NewScanner(res.Body)
+	lines.Buffer(nil, maxLine)
+	for lines.Scan() {
+		var l line
+		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
+			return fmt.Errorf("reading the agent's answer: %w", err)
+		}
+		switch {
+		case l.Error != nil:
+			return l.Error.err()
+		case l.Result != nil:
+			if err := json.Unmarshal(l.Result, result); err != nil {
+				return fmt.Errorf("reading the agent's answer: %w", err)
+			}
+			return nil
+		case l.Progress != nil && progress != nil:
+			progress(l.Progress)
+		}
+	}
+	return lost(ctx, lines.Err())
+}
+
+// lost says that the agent went away before it was done.
+func lost(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err == nil {
+		err = io.ErrUnexpectedEOF
+	}
+	return fault.New(fault.IO, "the agent went away before it was done: %w", err).
+		Line("It picks up where it was when it starts again.").Do("shoal agent status")
+}
