@@ -12,7 +12,7 @@ import (
 )
 
 // openAgent finds a key in the ssh-agent by fingerprint or by public key file.
-func openAgent(ctx context.Context, name string) (Signer, error) {
+func openAgent(ctx context.Context, name string) (*signer, error) {
 	id := ID(name)
 	if !strings.HasPrefix(name, "SHA256:") {
 		pub, err := ReadPublic(name)

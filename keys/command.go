@@ -21,7 +21,7 @@ const (
 )
 
 // openCommand makes a signer of "PATH.pub=PROGRAM ARGS".
-func openCommand(spec string) (Signer, error) {
+func openCommand(spec string) (*signer, error) {
 	file, line, _ := strings.Cut(spec, "=")
 	argv := strings.Fields(line)
 	if file == "" || len(argv) == 0 {

@@ -18,7 +18,7 @@ import (
 
 const pemType = "OPENSSH PRIVATE KEY"
 
-func openFile(ctx context.Context, path string, ask PassphraseFunc) (Signer, error) {
+func openFile(ctx context.Context, path string, ask PassphraseFunc) (*signer, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening private key: %w", err)
@@ -28,6 +28,9 @@ func openFile(ctx context.Context, path string, ask PassphraseFunc) (Signer, err
 	if err != nil {
 		return nil, fmt.Errorf("opening private key: %w", err)
 	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("opening private key %q: not a regular file (stdin: reads one from a pipe)", path)
+	}
 	// Windows has no such bits: there the directory's access list protects the key.
 	if mode := info.Mode(); mode.Perm()&0o077 != 0 && runtime.GOOS != "windows" {
 		return nil, fmt.Errorf("opening private key %q: %w (mode %04o): if it is still secret, run: chmod 600 %q", path, ErrExposed, mode.Perm(), path)
@@ -36,16 +39,20 @@ func openFile(ctx context.Context, path string, ask PassphraseFunc) (Signer, err
 	if err != nil {
 		return nil, fmt.Errorf("reading private key %q: %w", path, err)
 	}
-	comment := ""
-	if pub, err := ReadPublic(path + ".pub"); err == nil {
-		comment = pub.Comment()
+	s, err := parsePrivate(ctx, b, fmt.Sprintf("key file %q", path), ask)
+	if err != nil {
+		return nil, err
 	}
-	return parsePrivate(ctx, b, fmt.Sprintf("key file %q", path), comment, ask)
+	// The key's comment is in its .pub file, if that is still there.
+	if pub, err := ReadPublic(path + ".pub"); err == nil && pub.same(s.pub) {
+		s.pub = pub
+	}
+	return s, nil
 }
 
 // parsePrivate reads an OpenSSH private key. Other PEM forms are refused, so that how
 // a key is protected never depends on which of them it happens to be in.
-func parsePrivate(ctx context.Context, text []byte, what, comment string, ask PassphraseFunc) (Signer, error) {
+func parsePrivate(ctx context.Context, text []byte, what string, ask PassphraseFunc) (*signer, error) {
 	pub, protected, err := parseContainer(text)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", what, err)
@@ -76,11 +83,11 @@ func parsePrivate(ctx context.Context, text []byte, what, comment string, ask Pa
 	if !ok {
 		return nil, fmt.Errorf("reading %s: it holds a %T, want an ed25519 key", what, parsed)
 	}
-	s, err := FromCrypto(*private, comment)
+	s, err := newSigner(*private, "")
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", what, err)
 	}
-	if !s.Public().same(pub) {
+	if !s.pub.same(pub) {
 		return nil, fmt.Errorf("reading %s: its public and its private key do not fit each other", what)
 	}
 	return s, nil

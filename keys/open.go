@@ -48,6 +48,14 @@ type PassphraseFunc func(ctx context.Context, what string) ([]byte, error)
 // bytes, each after its length in 4 bytes big endian) and exits with 0; what it writes
 // to standard error is shown when it fails.
 func Open(ctx context.Context, ref string, ask PassphraseFunc) (Signer, error) {
+	s, err := openRef(ctx, ref, ask)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func openRef(ctx context.Context, ref string, ask PassphraseFunc) (*signer, error) {
 	if strings.Contains(ref, "PRIVATE KEY") || len(ref) > maxLine {
 		return nil, errors.New("a key reference like file:PATH or env:NAME is wanted, not a key itself (not repeated here)")
 	}
@@ -71,7 +79,7 @@ func Open(ctx context.Context, ref string, ask PassphraseFunc) (Signer, error) {
 	return nil, fmt.Errorf("key reference %q is none of file: agent: env: stdin: cmd: (write file:%s if it is a file)", ref, ref)
 }
 
-func openEnv(ctx context.Context, name string, ask PassphraseFunc) (Signer, error) {
+func openEnv(ctx context.Context, name string, ask PassphraseFunc) (*signer, error) {
 	value, ok := os.LookupEnv(name)
 	if !ok || value == "" {
 		return nil, fmt.Errorf("variable %q is not set, or its key was taken already", name)
@@ -83,15 +91,15 @@ func openEnv(ctx context.Context, name string, ask PassphraseFunc) (Signer, erro
 	if len(value) > maxKeyFile {
 		return nil, fmt.Errorf("variable %q is longer than %d bytes", name, maxKeyFile)
 	}
-	return parsePrivate(ctx, []byte(value), fmt.Sprintf("the key in variable %q", name), "", ask)
+	return parsePrivate(ctx, []byte(value), fmt.Sprintf("the key in variable %q", name), ask)
 }
 
-func openStdin(ctx context.Context, ask PassphraseFunc) (Signer, error) {
+func openStdin(ctx context.Context, ask PassphraseFunc) (*signer, error) {
 	b, err := readLimited(os.Stdin)
 	if err != nil {
 		return nil, fmt.Errorf("reading the key on standard input: %w", err)
 	}
-	return parsePrivate(ctx, b, "the key on standard input", "", ask)
+	return parsePrivate(ctx, b, "the key on standard input", ask)
 }
 
 func readLimited(r io.Reader) ([]byte, error) {

@@ -39,7 +39,8 @@ func ParseSignature(b []byte) (Signature, error) {
 			return nil, fmt.Errorf("armoured signature is longer than %d bytes", 2*maxSignature)
 		}
 		block, rest := pem.Decode(armored)
-		if block == nil || block.Type != armorType || len(block.Headers) > 0 || len(rest) > 0 {
+		if block == nil || block.Type != armorType || len(block.Headers) > 0 || len(rest) > 0 ||
+			bytes.Count(armored, []byte("-----BEGIN")) > 1 { // pem skips what it cannot read
 			return nil, fmt.Errorf("not exactly one %q block", armorType)
 		}
 		b = block.Bytes

@@ -57,12 +57,24 @@ func Generate(comment string) (Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("generating key: %w", err)
 	}
-	return FromCrypto(private, comment)
+	s, err := newSigner(private, comment)
+	if err != nil {
+		return nil, fmt.Errorf("generating key: %w", err)
+	}
+	return s, nil
 }
 
 // FromCrypto makes a Signer of an ed25519 key held elsewhere: a KMS, a PKCS#11 token,
 // a TPM. s must sign whole messages (crypto.Hash(0)), not digests.
 func FromCrypto(s crypto.Signer, comment string) (Signer, error) {
+	own, err := newSigner(s, comment)
+	if err != nil {
+		return nil, fmt.Errorf("using key: %w", err)
+	}
+	return own, nil
+}
+
+func newSigner(s crypto.Signer, comment string) (*signer, error) {
 	private, inMemory := s.(ed25519.PrivateKey)
 	if inMemory && (len(private) != ed25519.PrivateKeySize || !private.Equal(ed25519.NewKeyFromSeed(private.Seed()))) {
 		// Signing under a public half that is not the secret's would give the secret away.
