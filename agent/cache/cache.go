@@ -1,0 +1,222 @@
+// Package cache keeps downloaded files, each under the SHA-256 of its content.
+//
+// A file has that name only once it was hashed and synced: until then it ends in
+// ".unverified", and the rename is the trust. Whoever is handed a file is handed the
+// very descriptor it was hashed through.
+package cache
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"shoal/internal/durable"
+	"shoal/internal/fault"
+	"shoal/manifest"
+)
+
+const unverified = ".unverified"
+
+// Cache is a directory of verified and of unfinished files.
+type Cache struct {
+	dir string
+	o   Options
+}
+
+// Options bound a cache. Zero is no bound.
+type Options struct {
+	MaxFile int64 // bytes of the largest file it takes
+	Reserve int64 // bytes left free on its filesystem
+}
+
+// Open makes dir, readable by its owner alone, if it is not there.
+func Open(dir string, o Options) (*Cache, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, failure(err, "making the cache %q", dir)
+	}
+	return &Cache{dir, o}, nil
+}
+
+// Dir returns the directory.
+func (c *Cache) Dir() string { return c.dir }
+
+// Path is where the file with this content is once it was verified.
+func (c *Cache) Path(d manifest.Digest) string { return filepath.Join(c.dir, d.String()) }
+
+// Unverified is where the file with this content is put together.
+func (c *Cache) Unverified(d manifest.Digest) string { return c.Path(d) + unverified }
+
+// Admit says whether a file of length bytes may come in: quota when it is larger
+// than any may be, no_space when the disk is too full. What an earlier attempt at d
+// left counts as there.
+func (c *Cache) Admit(d manifest.Digest, length int64) error {
+	if c.o.MaxFile > 0 && length > c.o.MaxFile {
+		return fault.New(fault.Quota, "the release is larger than this machine allows").
+			Line("It has %d bytes; the cache takes files of at most %d.", length, c.o.MaxFile).
+			Do("raise disk.cache in the configuration if this is right").
+			Fact("need", length).Fact("limit", c.o.MaxFile)
+	}
+	free, err := freeSpace(c.dir)
+	if err != nil {
+		return failure(err, "asking %q for its free space", c.dir)
+	}
+	have := free - c.o.Reserve
+	if fi, err := os.Lstat(c.Unverified(d)); err == nil {
+		have += allocated(fi)
+	}
+	if have < length {
+		return NoSpace(c.dir, length, max(have, 0))
+	}
+	return nil
+}
+
+// NoSpace is the error for a file that does not fit.
+func NoSpace(dir string, need, have int64) error {
+	return fault.New(fault.NoSpace, "not enough disk space").
+		Line("%s needs %d bytes and has %d free for this. Nothing was changed.", dir, need, have).
+		Do("free some space in %s, or set disk.reserve lower; the agent tries again by itself", dir).
+		Fact("dir", dir).Fact("need", need).Fact("have", have)
+}
+
+// Accept hashes the unverified file d and, when it has that content, gives it its
+// name and returns it, open at its start. A file that is not the signed one is
+// deleted: content_mismatch or length_exceeded.
+func (c *Cache) Accept(ctx context.Context, d manifest.Digest, length int64) (*os.File, error) {
+	path := c.Unverified(d)
+	f, err := hashed(ctx, path, d, length)
+	if err != nil {
+		if fault.CodeOf(err).Exit() == fault.ContentMismatch.Exit() {
+			os.Remove(path)
+		}
+		return nil, err
+	}
+	if err := f.Sync(); err != nil {
+		f.Close()
+		return nil, failure(err, "syncing %q", path)
+	}
+	if err := durable.Rename(path, c.Path(d)); err != nil {
+		f.Close()
+		return nil, failure(err, "keeping the verified file")
+	}
+	return f, nil
+}
+
+// Open returns the verified file d, hashed again and open at its start: not_found
+// when it is not here. A file that changed since is deleted.
+func (c *Cache) Open(ctx context.Context, d manifest.Digest, length int64) (*os.File, error) {
+	f, err := hashed(ctx, c.Path(d), d, length)
+	if err != nil && fault.CodeOf(err).Exit() == fault.ContentMismatch.Exit() {
+		os.Remove(c.Path(d))
+	}
+	return f, err
+}
+
+func hashed(ctx context.Context, path string, d manifest.Digest, length int64) (_ *os.File, err error) {
+	f, err := openRegular(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.New(fault.NotFound, "%q is not in the cache", d)
+	}
+	if err != nil {
+		return nil, failure(err, "opening %q", path)
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	if err := Check(ctx, f, d, length); err != nil {
+		return nil, err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, failure(err, "rewinding %q", path)
+	}
+	return f, nil
+}
+
+// Check reads r to its end and says whether it is the content signed as d: it reads
+// no more than one byte beyond length.
+func Check(ctx context.Context, r io.Reader, d manifest.Digest, length int64) error {
+	h := sha256.New()
+	n, err := io.Copy(h, io.LimitReader(contextReader{ctx, r}, length+1))
+	if err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		return failure(err, "reading what was downloaded")
+	}
+	var got manifest.Digest
+	h.Sum(got[:0])
+	switch {
+	case n > length:
+		return fault.New(fault.LengthExceeded, "the download has more than the %d signed bytes", length).
+			Line("It was dropped; nothing was installed.").
+			Fact("sha256", d.String()).Fact("length", length)
+	case n < length || got != d:
+		return fault.New(fault.ContentMismatch, "the download is not the signed file").
+			Line("Signed: %d bytes with sha256 %s.", length, d).
+			Line("Found:  %d bytes with sha256 %s. It was dropped; nothing was installed.", n, got).
+			Fact("want", d.String()).Fact("got", got.String()).Fact("length", n)
+	}
+	return nil
+}
+
+// Stored lists the verified files, by name; their content is not read.
+func (c *Cache) Stored() ([]manifest.Digest, error) {
+	entries, err := os.ReadDir(c.dir)
+	if err != nil {
+		return nil, failure(err, "listing the cache")
+	}
+	var all []manifest.Digest
+	for _, e := range entries {
+		if d, err := manifest.ParseDigest(e.Name()); err == nil && e.Type().IsRegular() {
+			all = append(all, d)
+		}
+	}
+	return all, nil
+}
+
+// Prune deletes the files, unfinished ones too, that keep does not want. What it
+// did not make it leaves alone.
+func (c *Cache) Prune(keep func(manifest.Digest) bool) error {
+	entries, err := os.ReadDir(c.dir)
+	if err != nil {
+		return failure(err, "listing the cache")
+	}
+	for _, e := range entries {
+		d, err := manifest.ParseDigest(strings.TrimSuffix(e.Name(), unverified))
+		if err != nil || keep(d) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(c.dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return failure(err, "pruning the cache")
+		}
+	}
+	return nil
+}
+
+// failure gives an error of the operating system its code.
+func failure(err error, doing string, args ...any) error {
+	code := fault.IO
+	if errors.Is(err, fs.ErrPermission) {
+		code = fault.Permission
+	}
+	return fault.New(code, "%s: %w", fmt.Sprintf(doing, args...), err)
+}
+
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}

@@ -1,0 +1,294 @@
+// Package agent keeps the programs of one machine on what their channels ask for.
+//
+// It follows each app's channel, decides from the signed manifest alone what should
+// run here and when, fetches it from its neighbours, verifies it, puts it in place of
+// the old program, confirms that it is well or puts the old one back, and goes on
+// serving what it has. Whatever it is told by the network is a hint until package
+// manifest has verified it; whatever goes wrong, the program that ran keeps running.
+package agent
+
+import (
+	"log/slog"
+	"net"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"shoal/internal/fault"
+	"shoal/manifest"
+)
+
+// Defaults of a zero [Config].
+const (
+	DefaultListen          = ":7801"
+	DefaultCheckEvery      = 15 * time.Minute
+	DefaultJitter          = 0.2
+	DefaultSeedAfterUpdate = 24 * time.Hour
+	DefaultKeep            = 2
+)
+
+// Config is what one agent is told by its operator. The zero value of every field
+// but StateDir is useful.
+type Config struct {
+	// StateDir holds what the agent must not forget. It must be set.
+	StateDir string
+	// JoinFile is where the pin is kept; empty means join.json in StateDir.
+	JoinFile string
+	// AnchorFile is the second copy of what is trusted; empty means anchor.json in StateDir.
+	AnchorFile string
+	// CacheDir holds downloads; empty means cache in StateDir.
+	CacheDir string
+
+	// FleetID is only compared with the pin in JoinFile; empty compares nothing.
+	FleetID string
+	// Apps are the programs kept up to date; names are unique.
+	Apps []AppConfig
+	// Sources are where documents come from.
+	Sources Sources
+
+	// Listen is the swarm's host:port; empty means [DefaultListen], port 0 any free port.
+	Listen string
+	// Peers are host:port of peers known for ever.
+	Peers []string
+	// Origins are host:port of the publisher's swarm listeners, so that bytes are
+	// counted under the right source. Empty means those of Peers that live on a
+	// publisher's or mirror's host.
+	Origins []string
+	// Trackers are announce URLs; empty means /announce below every source.
+	Trackers []string
+
+	// Check says how often sources are asked.
+	Check CheckConfig
+	// Time is "system" (also empty) or "floor", for machines whose clock nobody should trust.
+	Time string
+	// Labels are this machine's own words about itself; the ones named "ring" place it in a rollout's rings.
+	Labels []Label
+	// Limits bound the swarm.
+	Limits Limits
+	// Disk bounds the cache.
+	Disk Disk
+	// SeedAfterUpdate is how long a replaced release is still given to neighbours; zero
+	// means [DefaultSeedAfterUpdate]. What is installed is given for as long as the agent runs.
+	SeedAfterUpdate time.Duration
+
+	// Platform is what artifacts are chosen for; zero means this machine.
+	Platform manifest.Platform
+	// Version is the running build's, compared with a manifest's min_agent.
+	Version string
+	// Build is when this build was made; a floor for the clock. Zero means unknown.
+	Build time.Time
+	// Clock tells the time; nil means the system's.
+	Clock manifest.Clock
+	// Logger receives progress. If nil, nothing is logged.
+	Logger *slog.Logger
+}
+
+// Sources are base URLs of static trees. A path or a file: URL names a directory.
+type Sources struct {
+	Publisher string
+	Mirrors   []string
+	LAN       LAN
+}
+
+// LAN says where neighbours are looked for.
+type LAN struct {
+	Disabled   bool
+	Interfaces []string
+}
+
+// CheckConfig says how often sources are asked.
+type CheckConfig struct {
+	Every  time.Duration // mean time between checks; zero means [DefaultCheckEvery]
+	Jitter float64       // share of Every by which a check may be early or late, 0..1; zero means [DefaultJitter]
+}
+
+// Limits bound the swarm; bytes per second, zero is no limit.
+type Limits struct {
+	Up, Down, LANUp, LANDown int64
+	Peers                    int
+	Metered                  string // what to do on a metered link: "hold" (also empty) or "ignore"
+}
+
+// Disk bounds the cache; bytes, zero is no bound.
+type Disk struct {
+	Cache   int64 // size of the cache
+	Reserve int64 // what is left free on its filesystem
+}
+
+// Label is a name and a value.
+type Label struct{ Name, Value string }
+
+// AppConfig is one program kept up to date.
+type AppConfig struct {
+	Name    string // the app's name in the channel
+	Channel string
+	Target  string // absolute path of the program that is replaced
+	Kind    string // must equal the artifact's; empty means "binary"
+	Variant string // chosen artifact variant; empty means none
+
+	Service ServiceConfig
+	Health  HealthConfig
+	Hooks   HooksConfig
+
+	Keep             int      // previous versions kept beside the target; zero means [DefaultKeep]
+	Windows          []string // maintenance windows; empty means any time
+	Swap             string   // "rename" (also empty) or "selfupdate"
+	RefuseInstall    bool     // a missing target is an error instead of a first install
+	AllowInsecureDir bool     // the target's directory may be writable by others
+}
+
+// ServiceConfig says what runs the program; the zero value means nothing does.
+type ServiceConfig struct {
+	Systemd string         // a unit
+	Command ServiceCommand // argument lists
+}
+
+// ServiceCommand controls a service by running programs, never through a shell.
+type ServiceCommand struct{ Start, Stop, Restart, Status []string }
+
+// HealthConfig says when a new version is well.
+type HealthConfig struct {
+	Type      string // "none" (also empty), "stay-up", "command", "http" or "tcp"
+	Command   []string
+	URL       string
+	Address   string
+	Timeout   time.Duration
+	Interval  time.Duration
+	Successes int
+	Require   bool // a check that failed before the swap too still decides
+}
+
+// HooksConfig are programs run around an update; each is an argument list.
+type HooksConfig struct {
+	Pre, Post, OnRevert []string
+	Timeout             time.Duration
+}
+
+// Channel is the channel the app follows.
+func (a AppConfig) channel() manifest.Channel {
+	return manifest.Channel{App: a.Name, Name: a.Channel}
+}
+
+// WithDefaults returns c with every zero replaced by its default, or what is wrong with it
+// as a [fault.Error] with code config.
+func (c Config) WithDefaults() (Config, error) {
+	if c.StateDir == "" {
+		return c, fault.New(fault.Config, "no state directory is set").Do("--state DIR")
+	}
+	dir, err := filepath.Abs(c.StateDir)
+	if err != nil {
+		return c, fault.New(fault.Config, "state directory %q: %w", c.StateDir, err)
+	}
+	c.StateDir = dir
+	setString(&c.JoinFile, filepath.Join(dir, "join.json"))
+	setString(&c.AnchorFile, filepath.Join(dir, "anchor.json"))
+	setString(&c.CacheDir, filepath.Join(dir, "cache"))
+	setString(&c.Listen, DefaultListen)
+	setString(&c.Time, "system")
+	if c.Check.Every == 0 {
+		c.Check.Every = DefaultCheckEvery
+	}
+	if c.Check.Jitter == 0 {
+		c.Check.Jitter = DefaultJitter
+	}
+	if c.SeedAfterUpdate == 0 {
+		c.SeedAfterUpdate = DefaultSeedAfterUpdate
+	}
+	if c.Platform == (manifest.Platform{}) {
+		c.Platform = manifest.Host()
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	c.Apps = append([]AppConfig(nil), c.Apps...)
+	for i := range c.Apps {
+		setString(&c.Apps[i].Kind, manifest.KindBinary)
+		if c.Apps[i].Keep == 0 {
+			c.Apps[i].Keep = DefaultKeep
+		}
+	}
+	return c, c.validate()
+}
+
+func setString(s *string, v string) {
+	if *s == "" {
+		*s = v
+	}
+}
+
+func (c Config) validate() error {
+	bad := func(format string, args ...any) error { return fault.New(fault.Config, format, args...) }
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return bad("listen %q is not host:port", c.Listen).(*fault.Error).Do(`listen: ":7801"`)
+	}
+	if c.Check.Every < time.Second {
+		return bad("check.every %s is below one second", c.Check.Every)
+	}
+	if c.Check.Jitter < 0 || c.Check.Jitter > 1 {
+		return bad("check.jitter %v is not a share between 0 and 1", c.Check.Jitter)
+	}
+	if c.Time != "system" && c.Time != "floor" {
+		return bad("time %q is neither system nor floor", c.Time)
+	}
+	if c.FleetID != "" {
+		if _, err := manifest.ParsePrefixed(c.FleetID); err != nil {
+			return bad("fleet_id %q is not sha256:<64 hex digits>", c.FleetID)
+		}
+	}
+	for _, p := range append(append([]string(nil), c.Peers...), c.Origins...) {
+		if _, _, err := net.SplitHostPort(p); err != nil {
+			return bad("peer %q is not host:port", p)
+		}
+	}
+	for _, u := range c.Trackers {
+		if p, err := url.Parse(u); err != nil || (p.Scheme != "http" && p.Scheme != "https") {
+			return bad("tracker %q is not an http or https URL", u)
+		}
+	}
+	names := map[string]bool{}
+	targets := map[string]string{}
+	for _, a := range c.Apps {
+		if err := a.validate(); err != nil {
+			return err
+		}
+		if names[a.Name] {
+			return bad("app %q is configured twice", a.Name)
+		}
+		names[a.Name] = true
+		target := filepath.Clean(a.Target)
+		if other, ok := targets[target]; ok {
+			return bad("apps %q and %q have the same target %q", other, a.Name, a.Target)
+		}
+		targets[target] = a.Name
+	}
+	return nil
+}
+
+func (a AppConfig) validate() error {
+	bad := func(format string, args ...any) error {
+		return fault.New(fault.Config, "app %q: "+format, append([]any{a.Name}, args...)...)
+	}
+	if _, err := manifest.ParseChannel(a.Name + "/" + a.Channel); err != nil || strings.Contains(a.Channel, "/") {
+		return bad("%q is not a channel name", a.Name+"/"+a.Channel)
+	}
+	if !filepath.IsAbs(a.Target) {
+		return bad("target %q is not an absolute path", a.Target)
+	}
+	if a.Kind != manifest.KindBinary {
+		return bad("kind %q is not one this agent can install (binary)", a.Kind)
+	}
+	if a.Keep < 0 {
+		return bad("keep %d is negative", a.Keep)
+	}
+	if a.Swap != "" && a.Swap != "rename" && a.Swap != "selfupdate" {
+		return bad("swap %q is neither rename nor selfupdate", a.Swap)
+	}
+	if len(a.Windows) > 0 {
+		return bad("windows are not supported by this agent")
+	}
+	return nil
+}
