@@ -42,7 +42,7 @@ func newRootCmd(c *cli) *cobra.Command {
 	addGroup(root, groupEveryday)
 	addGroup(root, groupMachine)
 	addGroup(root, groupCeremony)
-	addGroup(root, groupTools)
+	addGroup(root, groupTools, newConfigCmd(c), newVersionCmd(c))
 	finish(c, root)
 	return root
 }
@@ -109,6 +109,8 @@ func finish(c *cli, cmd *cobra.Command) {
 			return body(cmd, args)
 		}
 	}
+	cmd.InitDefaultHelpFlag()
+	cmd.Flags().Lookup("help").Hidden = true // "shoal --help" says that every command has it
 	for _, child := range cmd.Commands() {
 		finish(c, child)
 	}

@@ -1,0 +1,122 @@
+package config
+
+import "shoal/cmd/shoal/internal/units"
+
+// Agent is agent.yaml.
+type Agent struct {
+	FleetID         string         `yaml:"fleet_id" mapstructure:"fleet_id" doc:"compared with the pin in join.json; a difference stops the agent"`
+	Listen          string         `yaml:"listen" mapstructure:"listen" doc:"where peers reach this machine, host:port"`
+	Peers           []string       `yaml:"peers" mapstructure:"peers" doc:"host:port of peers to know for ever"`
+	Trackers        []string       `yaml:"trackers" mapstructure:"trackers" doc:"announce URLs; empty means /announce below every source"`
+	Apps            []App          `yaml:"apps" mapstructure:"apps" doc:"the programs kept up to date; agent join writes an entry"`
+	Check           Check          `yaml:"check" mapstructure:"check" doc:"how often sources are asked"`
+	Time            string         `yaml:"time" mapstructure:"time" doc:"system, or floor where no clock can be trusted"`
+	Labels          []Label        `yaml:"labels" mapstructure:"labels" doc:"this machine's own words about itself; ring places it in a rollout"`
+	Sources         Sources        `yaml:"sources" mapstructure:"sources" doc:"where documents come from: base URLs, or directories"`
+	Limits          Limits         `yaml:"limits" mapstructure:"limits" doc:"bytes per second; 0 is no limit; LAN is apart from the rest"`
+	Disk            Disk           `yaml:"disk" mapstructure:"disk" doc:"the cache of downloads"`
+	SeedAfterUpdate units.Duration `yaml:"seed_after_update" mapstructure:"seed_after_update" doc:"how long a replaced release is still given to neighbours"`
+	Log             Log            `yaml:"log" mapstructure:"log" doc:"what the agent writes about itself"`
+}
+
+// App is one program kept up to date.
+type App struct {
+	Name             string   `yaml:"name" mapstructure:"name" doc:"the app's name in its channel"`
+	Channel          string   `yaml:"channel" mapstructure:"channel" doc:"the channel to follow"`
+	Target           string   `yaml:"target" mapstructure:"target" doc:"absolute path of the program that is replaced"`
+	Kind             string   `yaml:"kind" mapstructure:"kind" doc:"the kind of artifact expected: binary"`
+	Variant          string   `yaml:"variant" mapstructure:"variant" doc:"the variant of artifact to choose; empty means none"`
+	Service          Service  `yaml:"service" mapstructure:"service" doc:"what runs the program; nothing when left out"`
+	Health           Health   `yaml:"health" mapstructure:"health" doc:"when a new version is well"`
+	Hooks            Hooks    `yaml:"hooks" mapstructure:"hooks" doc:"programs run around an update, as argument lists"`
+	Keep             int      `yaml:"keep" mapstructure:"keep" doc:"previous versions kept beside the target; 0 means 2"`
+	Windows          []string `yaml:"windows" mapstructure:"windows" doc:"maintenance windows; none means any time"`
+	Swap             string   `yaml:"swap" mapstructure:"swap" doc:"rename or selfupdate"`
+	RefuseInstall    bool     `yaml:"refuse_install" mapstructure:"refuse_install" doc:"a missing target is an error, not a first install"`
+	AllowInsecureDir bool     `yaml:"allow_insecure_dir" mapstructure:"allow_insecure_dir" doc:"the target's directory may be writable by others"`
+}
+
+// Service says what runs a program.
+type Service struct {
+	Systemd string         `yaml:"systemd" mapstructure:"systemd" doc:"a systemd unit"`
+	Command ServiceCommand `yaml:"command" mapstructure:"command" doc:"programs that control it"`
+}
+
+// ServiceCommand controls a program by running others, as argument lists.
+type ServiceCommand struct {
+	Start   []string `yaml:"start" mapstructure:"start"`
+	Stop    []string `yaml:"stop" mapstructure:"stop"`
+	Restart []string `yaml:"restart" mapstructure:"restart"`
+	Status  []string `yaml:"status" mapstructure:"status"`
+}
+
+// Health is the check of a new version.
+type Health struct {
+	Type      string         `yaml:"type" mapstructure:"type" doc:"none, stay-up, command, http or tcp"`
+	Command   []string       `yaml:"command" mapstructure:"command" doc:"for command: exit status 0 is well"`
+	URL       string         `yaml:"url" mapstructure:"url" doc:"for http"`
+	Address   string         `yaml:"address" mapstructure:"address" doc:"for tcp, host:port"`
+	Timeout   units.Duration `yaml:"timeout" mapstructure:"timeout" doc:"by when it must be well"`
+	Interval  units.Duration `yaml:"interval" mapstructure:"interval" doc:"between two tries"`
+	Successes int            `yaml:"successes" mapstructure:"successes" doc:"this many in a row"`
+	Require   bool           `yaml:"require" mapstructure:"require" doc:"decides even where the old version failed it too"`
+}
+
+// Hooks are programs run around an update.
+type Hooks struct {
+	Pre      []string       `yaml:"pre" mapstructure:"pre" doc:"before the swap; a failure ends the update"`
+	Post     []string       `yaml:"post" mapstructure:"post" doc:"after the new version is confirmed"`
+	OnRevert []string       `yaml:"on_revert" mapstructure:"on_revert" doc:"after the old version was put back"`
+	Timeout  units.Duration `yaml:"timeout" mapstructure:"timeout" doc:"each hook's bound"`
+}
+
+// Check says how often sources are asked.
+type Check struct {
+	Every  units.Duration `yaml:"every" mapstructure:"every" doc:"mean time between two checks"`
+	Jitter units.Percent  `yaml:"jitter" mapstructure:"jitter" doc:"by how much a check may be early or late"`
+}
+
+// Label is one of a machine's words about itself.
+type Label struct {
+	Name  string `yaml:"name" mapstructure:"name"`
+	Value string `yaml:"value" mapstructure:"value"`
+}
+
+// Sources are where documents come from.
+type Sources struct {
+	Publisher string   `yaml:"publisher" mapstructure:"publisher" doc:"the publisher's shoal serve"`
+	Mirrors   []string `yaml:"mirrors" mapstructure:"mirrors" doc:"copies of the publisher's files on any web server"`
+}
+
+// Limits bound what the agent takes from the network.
+type Limits struct {
+	Up      units.Size `yaml:"up" mapstructure:"up"`
+	Down    units.Size `yaml:"down" mapstructure:"down"`
+	LANUp   units.Size `yaml:"lan_up" mapstructure:"lan_up"`
+	LANDown units.Size `yaml:"lan_down" mapstructure:"lan_down"`
+	Peers   int        `yaml:"peers" mapstructure:"peers" doc:"neighbours per release; 0 means a default"`
+}
+
+// Disk bounds the cache.
+type Disk struct {
+	Cache   units.Size `yaml:"cache" mapstructure:"cache" doc:"the most the cache may hold; 0 is no bound"`
+	Reserve units.Size `yaml:"reserve" mapstructure:"reserve" doc:"what stays free on its filesystem"`
+}
+
+// Log says what a long-running command writes to standard error.
+type Log struct {
+	Level  string `yaml:"level" mapstructure:"level" doc:"debug, info, warn or error"`
+	Format string `yaml:"format" mapstructure:"format" doc:"auto, text or json"`
+}
+
+// DefaultAgent is what an empty agent.yaml means.
+func DefaultAgent() Agent {
+	return Agent{
+		Listen:          ":7801",
+		Check:           Check{Every: units.Duration(15 * minute), Jitter: 0.2},
+		Time:            "system",
+		Disk:            Disk{Cache: 2e9, Reserve: 500e6},
+		SeedAfterUpdate: units.Duration(24 * 60 * minute),
+		Log:             Log{Level: "info", Format: "auto"},
+	}
+}

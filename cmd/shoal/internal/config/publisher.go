@@ -1,0 +1,42 @@
+package config
+
+import "shoal/cmd/shoal/internal/units"
+
+// Publisher is publisher.yaml.
+type Publisher struct {
+	App      string    `yaml:"app" mapstructure:"app" doc:"the app this publisher releases"`
+	Keys     Keyring   `yaml:"keys" mapstructure:"keys" doc:"who signs: references file: agent: env: stdin: cmd:"`
+	Channels []Channel `yaml:"channels" mapstructure:"channels" doc:"the app's channels"`
+	Serve    Serve     `yaml:"serve" mapstructure:"serve" doc:"how releases are given away"`
+	Store    string    `yaml:"store" mapstructure:"store" doc:"where releases are kept"`
+	Log      Log       `yaml:"log" mapstructure:"log" doc:"what shoal serve writes about itself"`
+}
+
+// Keyring names the keys that sign.
+type Keyring struct {
+	Release        []string `yaml:"release" mapstructure:"release" doc:"sign releases; a relative path is beside this file"`
+	PassphraseFile string   `yaml:"passphrase_file" mapstructure:"passphrase_file" doc:"the keys' passphrase, where nobody can be asked"`
+}
+
+// Channel is one channel's habits.
+type Channel struct {
+	Name    string         `yaml:"name" mapstructure:"name"`
+	Expires units.Duration `yaml:"expires" mapstructure:"expires" doc:"how long a release stays believed"`
+}
+
+// Serve says how releases are given away.
+type Serve struct {
+	Listen    string     `yaml:"listen" mapstructure:"listen" doc:"HTTP: documents, tracker; host:port"`
+	Swarm     string     `yaml:"swarm" mapstructure:"swarm" doc:"BitTorrent, host:port"`
+	PublicURL string     `yaml:"public_url" mapstructure:"public_url" doc:"how machines reach it, as join links say"`
+	Up        units.Size `yaml:"up" mapstructure:"up" doc:"bytes per second to all machines; 0 is no limit"`
+}
+
+// DefaultPublisher is what an empty publisher.yaml means.
+func DefaultPublisher() Publisher {
+	return Publisher{
+		Serve: Serve{Listen: ":7800", Swarm: ":7801"},
+		Store: "/var/lib/shoal-publisher",
+		Log:   Log{Level: "info", Format: "auto"},
+	}
+}
