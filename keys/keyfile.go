@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -177,35 +178,44 @@ func ReadPublic(path string) (PublicKey, error) {
 	return k, nil
 }
 
-// writeNew creates path, whole and durable, or leaves nothing.
-func writeNew(path string, data []byte, perm fs.FileMode) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
-	if err != nil {
+// writeNew creates path, durable and never partly there: the bytes are written under
+// another name, then linked, which unlike renaming replaces nothing.
+func writeNew(path string, data []byte, perm fs.FileMode) error {
+	dir := filepath.Dir(path)
+	temp := filepath.Join(dir, ".new-key-"+rand.Text())
+	if err := create(temp, data, perm); err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			os.Remove(path)
+	defer os.Remove(temp)
+	err := os.Link(temp, path)
+	if errors.Is(err, fs.ErrExist) {
+		return &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
+	}
+	if err != nil { // no hard links on this filesystem, as on a FAT stick
+		if err := create(path, data, perm); err != nil {
+			return err
 		}
-	}()
-	if _, err := f.Write(data); err != nil {
-		f.Close()
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		f.Close()
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
 	}
 	if runtime.GOOS == "windows" {
 		return nil // a directory cannot be opened for syncing there; NTFS journals its names
 	}
-	dir, err := os.Open(filepath.Dir(path))
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
-	return dir.Sync()
+	defer d.Close()
+	return d.Sync()
+}
+
+// create writes and syncs a file that was not there, or leaves none.
+func create(path string, data []byte, perm fs.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
 }

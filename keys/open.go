@@ -76,7 +76,7 @@ func openRef(ctx context.Context, ref string, ask PassphraseFunc) (*signer, erro
 	case kind == "cmd":
 		return openCommand(rest)
 	}
-	return nil, fmt.Errorf("key reference %q is none of file: agent: env: stdin: cmd: (write file:%s if it is a file)", ref, ref)
+	return nil, fmt.Errorf("key reference %q is none of file: agent: env: stdin: cmd: (a file of that name is file:PATH)", ref)
 }
 
 func openEnv(ctx context.Context, name string, ask PassphraseFunc) (*signer, error) {
