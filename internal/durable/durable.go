@@ -11,15 +11,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
-
-	"github.com/google/renameio/v2"
 )
 
 // WriteFile replaces path with data: temporary file beside it, fsync, rename, fsync
 // of the directory. The directory must exist.
 func WriteFile(path string, data []byte, perm fs.FileMode) error {
-	if err := renameio.WriteFile(path, data, perm, renameio.WithStaticPermissions(perm)); err != nil {
+	if err := replace(path, data, perm); err != nil {
 		return fmt.Errorf("writing %q: %w", path, err)
 	}
 	return SyncDir(filepath.Dir(path))
@@ -85,20 +82,4 @@ func Rename(from, to string) error {
 		return err
 	}
 	return SyncDir(filepath.Dir(to))
-}
-
-// SyncDir makes the names in dir durable.
-func SyncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil // a directory cannot be opened for syncing there; NTFS journals its names
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("syncing directory %q: %w", dir, err)
-	}
-	return nil
 }
