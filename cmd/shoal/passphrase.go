@@ -37,6 +37,10 @@ func (c *cli) newPassphrase(ctx context.Context, what string) ([]byte, error) {
 	if p, ok, err := c.passphraseFromFile(); ok || err != nil {
 		return p, err
 	}
+	return c.askNewPassphrase(ctx, what)
+}
+
+func (c *cli) askNewPassphrase(ctx context.Context, what string) ([]byte, error) {
 	first, err := c.askPassphrase(ctx, fmt.Sprintf("New passphrase for %s (empty for none): ", what))
 	if err != nil {
 		return nil, err
@@ -65,9 +69,15 @@ func (c *cli) passphraseFromFile() ([]byte, bool, error) {
 	if path == "" {
 		return nil, false, nil
 	}
+	p, err := c.readPassphraseFile(path)
+	return p, true, err
+}
+
+// readPassphraseFile reads the one line of a passphrase file.
+func (c *cli) readPassphraseFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, true, fault.New(fault.Config, "reading the passphrase file: %w", err)
+		return nil, fault.New(fault.Config, "reading the passphrase file: %w", err)
 	}
 	defer f.Close()
 	if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() && fi.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" {
@@ -75,13 +85,13 @@ func (c *cli) passphraseFromFile() ([]byte, bool, error) {
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxPassphrase+1))
 	if err != nil {
-		return nil, true, fmt.Errorf("reading passphrase file %q: %w", path, err)
+		return nil, fmt.Errorf("reading passphrase file %q: %w", path, err)
 	}
 	if len(b) > maxPassphrase {
-		return nil, true, fault.New(fault.Config, "passphrase file %q is longer than %d bytes", path, maxPassphrase)
+		return nil, fault.New(fault.Config, "passphrase file %q is longer than %d bytes", path, maxPassphrase)
 	}
 	b = bytes.TrimSuffix(b, []byte("\n"))
-	return bytes.TrimSuffix(b, []byte("\r")), true, nil
+	return bytes.TrimSuffix(b, []byte("\r")), nil
 }
 
 func (c *cli) askPassphrase(ctx context.Context, prompt string) ([]byte, error) {

@@ -41,8 +41,8 @@ func newRootCmd(c *cli) *cobra.Command {
 	)
 	addGroup(root, groupEveryday)
 	addGroup(root, groupMachine)
-	addGroup(root, groupCeremony)
-	addGroup(root, groupTools, newConfigCmd(c), newVersionCmd(c))
+	addGroup(root, groupCeremony, newKeysCmd(c))
+	addGroup(root, groupTools, newExplainCmd(c), newConfigCmd(c), newCompletionCmd(c), newVersionCmd(c))
 	finish(c, root)
 	return root
 }
