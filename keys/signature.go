@@ -61,6 +61,17 @@ func (s Signature) KeyID() (ID, error) {
 	return o.key.ID(), nil
 }
 
+// PublicKey returns the key the signature carries. It is as much a claim as
+// [Signature.KeyID]: a signature that verifies under it says that some holder of that
+// key signed, and the caller must know from elsewhere whose key it is.
+func (s Signature) PublicKey() (PublicKey, error) {
+	o, err := openSignature(s)
+	if err != nil {
+		return PublicKey{}, err
+	}
+	return o.key, nil
+}
+
 // Armor returns the signature as text, as ssh-keygen -Y verify reads it.
 func (s Signature) Armor() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: armorType, Bytes: s})
