@@ -1,0 +1,252 @@
+package follow
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"shoal/internal/fault"
+	"shoal/manifest"
+	"shoal/manifest/tree"
+)
+
+// run is one cycle under way.
+type run struct {
+	f      *Follower
+	ctx    context.Context // the cycle's
+	report *Report
+	live   []*member // sources still in the cycle
+	failed failures
+}
+
+// failures keeps the first failure in the order of the sources. What a document said
+// counts before a document that was not there, and that before silence.
+type failures struct {
+	verdict, missing, silent error
+}
+
+func (f *failures) add(err error) {
+	var slot *error
+	switch fault.CodeOf(err) {
+	case fault.Unreachable:
+		slot = &f.silent
+	case fault.NotFound:
+		slot = &f.missing
+	default:
+		slot = &f.verdict
+	}
+	if *slot == nil {
+		*slot = err
+	}
+}
+
+func (f *failures) first() error {
+	for _, err := range []error{f.verdict, f.missing, f.silent} {
+		if err != nil {
+			return err
+		}
+	}
+	return fault.New(fault.Unreachable, "no source is configured").Do("set sources in the configuration, or shoal agent join LINK")
+}
+
+// answer is what one source gave for one path.
+type answer struct {
+	from *member
+	doc  []byte
+	err  error
+}
+
+// ask asks the sources at once and returns their answers in the order of the sources.
+func (r *run) ask(from []*member, path string, limit int64) []answer {
+	answers := make([]answer, len(from))
+	var wg sync.WaitGroup
+	for i, m := range from {
+		wg.Go(func() {
+			doc, err := m.Document(r.ctx, path, limit)
+			answers[i] = answer{m, doc, err}
+		})
+	}
+	wg.Wait()
+	for _, a := range answers {
+		r.f.answered(a.from, a.err)
+	}
+	return answers
+}
+
+// drop takes a source out of the cycle. What it did is an event; being silent is none.
+func (r *run) drop(m *member, doc string, err error) {
+	r.live = slices.DeleteFunc(slices.Clone(r.live), func(o *member) bool { return o == m })
+	r.failed.add(err)
+	r.tell(m, doc, err)
+}
+
+func (r *run) tell(m *member, doc string, err error) {
+	if code := fault.CodeOf(err); code != fault.Unreachable && code != fault.NotFound && r.ctx.Err() == nil {
+		r.report.Events = append(r.report.Events, manifest.Event{Code: code, Doc: doc, Detail: "from " + m.Name() + ": " + err.Error()})
+		r.f.c.Logger.Warn("refused a document", "document", doc, "source", m.Name(), "code", code, "err", err)
+	}
+}
+
+// roots follows the chain of roots to its end. Each is stored as soon as it is trusted.
+func (r *run) roots() error {
+	t := r.f.trust
+	asking := r.live
+	for taken := 0; len(asking) > 0 && taken < maxRoots; taken++ {
+		next := t.RootVersion() + 1
+		path := tree.Root(next)
+		var more []*member
+		for _, a := range r.ask(asking, path, manifest.MaxRoot) {
+			switch {
+			case errors.Is(a.err, fault.NotFound): // the end of this source's chain
+			case a.err != nil:
+				r.drop(a.from, path, a.err)
+			case t.RootVersion() == next && same(a.doc, t.Snapshot().Roots[next-1]):
+				more = append(more, a.from)
+			case t.RootVersion() == next:
+				r.drop(a.from, path, fault.New(fault.RootChain, "root %d differs from the one that was just accepted", next))
+			default:
+				events, err := t.UpdateRoot(a.doc)
+				r.report.Events = append(r.report.Events, events...)
+				if err != nil {
+					r.drop(a.from, path, err)
+					continue
+				}
+				if err := r.f.save(); err != nil {
+					return err
+				}
+				r.f.c.Logger.Info("root accepted", "root", next, "source", a.from.Name())
+				more = append(more, a.from)
+			}
+		}
+		if r.ctx.Err() != nil {
+			return r.ctx.Err()
+		}
+		if t.RootVersion() < next {
+			break
+		}
+		if taken == maxRoots-1 {
+			r.report.Events = append(r.report.Events, manifest.Event{Code: fault.RootBehind, Doc: path,
+				Detail: "too many roots for one check; the next one goes on"})
+		}
+		asking = more
+	}
+	if len(r.live) == 0 {
+		return r.failed.first()
+	}
+	return nil
+}
+
+// same reports whether two envelopes carry the same payload.
+func same(a, b []byte) bool {
+	ea, err := manifest.ParseEnvelope(a, manifest.TypeRoot)
+	if err != nil {
+		return false
+	}
+	eb, err := manifest.ParseEnvelope(b, manifest.TypeRoot)
+	return err == nil && ea.PayloadHash() == eb.PayloadHash()
+}
+
+// channel checks one channel: its manifest, and its beacon from the sources whose
+// manifest was good.
+func (r *run) channel(ch manifest.Channel) Outcome {
+	out := Outcome{Channel: ch, Freshness: manifest.NoBeacon}
+	before, _ := r.f.trust.Held(ch)
+	cycle, err := r.f.trust.Begin()
+	if err != nil {
+		out.Err = err
+		out.Verified = before
+		return out
+	}
+	var good []*member
+	var failed failures
+	doc := "manifest " + ch.String()
+	for _, a := range r.ask(r.live, tree.Manifest(ch), manifest.MaxManifest) {
+		err := a.err
+		var v *manifest.Verified
+		if err == nil {
+			v, cycle, err = r.manifest(cycle, ch, a)
+		}
+		if err != nil {
+			failed.add(err)
+			if a.err != nil || !lagging(before, a.doc) {
+				r.tell(a.from, doc, err)
+			}
+			if r.f.trust == nil { // it could not be stored
+				out.Err = err
+				return out
+			}
+			continue
+		}
+		out.New = out.New || !v.Same
+		good = append(good, a.from)
+	}
+	out.Verified, _ = r.f.trust.Held(ch)
+	if len(good) == 0 {
+		out.Err = failed.first()
+		if r.ctx.Err() != nil {
+			out.Err = r.ctx.Err()
+		}
+	}
+	out.Freshness = r.beacon(cycle, ch, good)
+	if err := r.f.save(); err != nil && out.Err == nil {
+		out.Err = err
+	}
+	return out
+}
+
+// manifest verifies one candidate and stores it. A candidate that needs a newer root
+// gets one more look at the source's roots. It returns the cycle to go on with.
+func (r *run) manifest(cycle *manifest.Cycle, ch manifest.Channel, a answer) (*manifest.Verified, *manifest.Cycle, error) {
+	v, events, err := cycle.Manifest(ch, a.doc)
+	if errors.Is(err, fault.RootBehind) {
+		had := r.f.trust.RootVersion()
+		again := &run{f: r.f, ctx: r.ctx, report: r.report, live: []*member{a.from}}
+		if again.roots() == nil && r.f.trust.RootVersion() > had {
+			fresh, berr := r.f.trust.Begin()
+			if berr != nil {
+				return nil, cycle, berr
+			}
+			cycle = fresh
+			v, events, err = cycle.Manifest(ch, a.doc)
+		}
+	}
+	r.report.Events = append(r.report.Events, events...)
+	if err != nil {
+		return nil, cycle, err
+	}
+	if !v.Same {
+		if err := r.f.save(); err != nil {
+			return nil, cycle, err
+		}
+		r.f.c.Logger.Info("manifest accepted", "channel", ch, "version", v.Manifest.Release.Version,
+			"sequence", v.Manifest.Sequence, "source", a.from.Name())
+	}
+	return v, cycle, nil
+}
+
+// lagging reports whether doc is what was trusted before this cycle: its source is
+// merely late, and nobody has to be told.
+func lagging(before *manifest.Verified, doc []byte) bool {
+	if before == nil {
+		return false
+	}
+	env, err := manifest.ParseEnvelope(doc, manifest.TypeManifest)
+	return err == nil && env.PayloadHash() == before.Hash
+}
+
+func (r *run) beacon(cycle *manifest.Cycle, ch manifest.Channel, good []*member) manifest.Freshness {
+	freshness, events := cycle.Beacon(ch, nil) // what the stored one says
+	if freshness == manifest.NoBeacon {
+		return freshness
+	}
+	for _, a := range r.ask(good, tree.Beacon(ch), manifest.MaxBeacon) {
+		if a.err != nil {
+			r.tell(a.from, "beacon "+ch.String(), a.err)
+			continue
+		}
+		freshness, events = cycle.Beacon(ch, a.doc)
+		r.report.Events = append(r.report.Events, events...)
+	}
+	return freshness
+}

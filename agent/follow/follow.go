@@ -1,0 +1,292 @@
+// Package follow keeps what a machine trusts up with what its sources offer.
+//
+// A cycle takes the roots first, then each channel's manifest, then its beacon, and
+// stores each as soon as it is trusted. No source is believed: one that gives a bad
+// document is left out for the rest of the cycle, with an event, and stops nothing
+// while another is good. Only when none is good does a cycle fail.
+package follow
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"shoal/agent/source"
+	"shoal/agent/state"
+	"shoal/internal/fault"
+	"shoal/manifest"
+	"shoal/manifest/tree"
+)
+
+const (
+	maxRoots   = 1024 // taken in one cycle
+	minBackoff = 5 * time.Second
+	maxBackoff = 5 * time.Minute
+)
+
+// Config is what a Follower is made of.
+type Config struct {
+	Store *state.Store
+	// Pin is what join.json says; nil for a checker, whose state has it.
+	Pin *state.Pin
+	// Channels are the ones that will be asked for.
+	Channels []manifest.Channel
+	Sources  []source.Source
+	// Options are those of manifest, without the floors: those come from the pin.
+	Options manifest.Options
+	// Floor is what else this machine knows of the past, used when its state is lost:
+	// such as what it once installed. It may be nil.
+	Floor func(manifest.Channel) manifest.Order
+	// Logger receives progress. If nil, nothing is logged.
+	Logger *slog.Logger
+}
+
+// Follower is one machine's trust and where it comes from. It is not safe for
+// concurrent use: it has one owner.
+type Follower struct {
+	c       Config
+	members []*member
+	trust   *manifest.Trust
+	local   state.Local
+	events  []manifest.Event // of loading, told with the next cycle
+}
+
+// member is a source and how it has been doing.
+type member struct {
+	source.Source
+	failures backoff.ExponentialBackOff
+	until    time.Time // left alone until then
+}
+
+// Outcome is how a channel stands after a cycle.
+type Outcome struct {
+	Channel   manifest.Channel
+	Verified  *manifest.Verified // what is trusted; nil for nothing
+	New       bool               // it was accepted in this cycle
+	Freshness manifest.Freshness
+	Err       error // why the channel's manifest could not be checked or is not good
+}
+
+// Report is what a cycle found.
+type Report struct {
+	// Err ended the cycle before any channel was looked at.
+	Err         error
+	Outcomes    []Outcome
+	Events      []manifest.Event
+	RootVersion int64
+}
+
+// New returns a Follower. Nothing is read before Load.
+func New(c Config) *Follower {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Options.Clock == nil {
+		c.Options.Clock = time.Now
+	}
+	f := &Follower{c: c}
+	for _, s := range c.Sources {
+		f.members = append(f.members, &member{Source: s, failures: backoff.ExponentialBackOff{
+			InitialInterval: minBackoff, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: maxBackoff,
+		}})
+	}
+	return f
+}
+
+// Trust returns what is trusted; nil before Load has succeeded.
+func (f *Follower) Trust() *manifest.Trust { return f.trust }
+
+// Local returns what is remembered beside the trust. Changes are kept by SetLocal.
+func (f *Follower) Local() state.Local { return f.local }
+
+// SetLocal stores l.
+func (f *Follower) SetLocal(l state.Local) error {
+	f.local = l
+	if f.trust == nil {
+		return fault.New(fault.StateLost, "nothing is trusted yet")
+	}
+	return f.save()
+}
+
+// Held returns what is trusted of ch. It may be out of date.
+func (f *Follower) Held(ch manifest.Channel) (*manifest.Verified, bool) {
+	if f.trust == nil {
+		return nil, false
+	}
+	return f.trust.Held(ch)
+}
+
+// Cycle asks the sources. Sources that did not answer lately are left alone unless
+// force is set. The error of a cycle is in the report; only ctx's is returned.
+func (f *Follower) Cycle(ctx context.Context, force bool, channels ...manifest.Channel) (*Report, error) {
+	r := &Report{}
+	defer func() { r.RootVersion = f.rootVersion() }()
+	run := &run{f: f, ctx: ctx, report: r, live: f.awake(force)}
+	if err := f.load(ctx, run.live); err != nil {
+		r.Err = err
+		return r, ctx.Err()
+	}
+	r.Events = append(r.Events, f.events...)
+	f.events = nil
+	if r.Err = run.roots(); r.Err != nil {
+		return r, ctx.Err()
+	}
+	for _, ch := range channels {
+		r.Outcomes = append(r.Outcomes, run.channel(ch))
+		if ctx.Err() != nil {
+			return r, ctx.Err()
+		}
+	}
+	return r, nil
+}
+
+func (f *Follower) rootVersion() int64 {
+	if f.trust == nil {
+		return 0
+	}
+	return f.trust.RootVersion()
+}
+
+// awake returns the sources that are not left alone; all of them when that is none.
+func (f *Follower) awake(force bool) []*member {
+	now := f.c.Options.Clock()
+	var live []*member
+	for _, m := range f.members {
+		if force || !now.Before(m.until) {
+			live = append(live, m)
+		}
+	}
+	if len(live) == 0 {
+		return append(live, f.members...)
+	}
+	return live
+}
+
+// answered notes whether m could be reached.
+func (f *Follower) answered(m *member, err error) {
+	if errors.Is(err, fault.Unreachable) {
+		m.until = f.c.Options.Clock().Add(m.failures.NextBackOff())
+		return
+	}
+	m.failures.Reset()
+	m.until = time.Time{}
+}
+
+func (f *Follower) save() error {
+	err := f.c.Store.Save(f.trust.Snapshot(), f.local)
+	if err != nil {
+		// What is not stored must not be acted on: begin again from the disk.
+		f.trust = nil
+	}
+	return err
+}
+
+// Authorize says whether ch still asks for artifact, going by what is on disk.
+func (f *Follower) Authorize(ch manifest.Channel, artifact manifest.Digest, allowExpired bool) error {
+	m, err := f.c.Store.Read()
+	if err != nil {
+		return err
+	}
+	if !m.Known {
+		return stateLost(f.c.Store.Dir(), "").Line("Nothing is installed until it is acknowledged.")
+	}
+	o := f.options(f.pin(m))
+	o.AllowExpired = allowExpired
+	trust, _, err := manifest.Load(m.Snapshot, o)
+	if err != nil {
+		return err
+	}
+	cycle, err := trust.Begin()
+	if err != nil {
+		return err
+	}
+	return cycle.Authorize(ch, artifact)
+}
+
+// AllowExpired lets an expired manifest count as good until it is called with false.
+func (f *Follower) AllowExpired(allow bool) error {
+	if f.c.Options.AllowExpired == allow {
+		return nil
+	}
+	f.c.Options.AllowExpired = allow
+	if f.trust == nil {
+		return nil
+	}
+	trust, _, err := manifest.Load(f.trust.Snapshot(), f.options(f.pin(&state.Memory{Local: f.local})))
+	if err != nil {
+		return err
+	}
+	f.trust = trust
+	return nil
+}
+
+// pin is join.json, or what a checker's state has in its place; nil for neither.
+func (f *Follower) pin(m *state.Memory) *state.Pin {
+	if f.c.Pin != nil {
+		return f.c.Pin
+	}
+	return m.Local.Checker
+}
+
+// options adds the floors of pin.
+func (f *Follower) options(pin *state.Pin) manifest.Options {
+	o := f.c.Options
+	o.MinSequence = map[manifest.Channel]manifest.Order{}
+	if pin == nil {
+		return o
+	}
+	o.MinRoot, o.TOFU = pin.MinRoot, pin.TOFU
+	for _, ch := range f.c.Channels {
+		if least, ok := pin.Least(ch); ok {
+			o.MinSequence[ch] = least
+		}
+	}
+	return o
+}
+
+func stateLost(dir, why string) *fault.Error {
+	e := fault.New(fault.StateLost, "this machine no longer knows what it trusted")
+	e.Line("The state in %s and its second copy are both gone%s.", dir, why)
+	return e.Fact("state", dir)
+}
+
+// rootOne returns the first root from wherever it is: stored, told by the pin, or
+// from a source. Only its hash decides.
+func (f *Follower) rootOne(ctx context.Context, repo manifest.Digest, stored [][]byte, pin *state.Pin, live []*member) ([]byte, error) {
+	good := func(b []byte) bool {
+		env, err := manifest.ParseEnvelope(b, manifest.TypeRoot)
+		return err == nil && env.PayloadHash() == repo
+	}
+	if len(stored) > 0 && good(stored[0]) {
+		return stored[0], nil
+	}
+	if pin != nil && good(pin.Root) {
+		return pin.Root, nil
+	}
+	var first error
+	for _, m := range live {
+		b, err := m.Document(ctx, tree.Root(1), manifest.MaxRoot)
+		f.answered(m, err)
+		switch {
+		case err == nil && good(b):
+			return b, nil
+		case err == nil:
+			err = fault.New(fault.PinMismatch, "%s serves another fleet", m.Name()).
+				Line("Pinned here: %s.", repo.Prefixed()).
+				Do("check the address of the source, or the join link").
+				Fact("source", m.Name()).Fact("pin", repo.Prefixed())
+		case ctx.Err() != nil:
+			return nil, err
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	if first == nil {
+		first = fault.New(fault.Unreachable, "no source is configured").Do("shoal agent join LINK")
+	}
+	return nil, first
+}

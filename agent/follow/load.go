@@ -1,0 +1,130 @@
+package follow
+
+import (
+	"context"
+
+	"shoal/agent/state"
+	"shoal/internal/fault"
+	"shoal/manifest"
+)
+
+// Load reads the stored state and verifies all of it again. It asks sources only for
+// a first root that is not here.
+func (f *Follower) Load(ctx context.Context) error { return f.load(ctx, f.members) }
+
+func (f *Follower) load(ctx context.Context, live []*member) error {
+	if f.trust != nil {
+		return nil
+	}
+	m, err := f.c.Store.Read()
+	if err != nil {
+		return err
+	}
+	pin := f.pin(m)
+	if !m.Known {
+		return f.rebuild(ctx, m, pin, live)
+	}
+	repo := manifest.Digest(m.Snapshot.State.Repo)
+	if pin != nil && manifest.Digest(pin.Repo) != repo {
+		return pinMismatch(manifest.Digest(pin.Repo), repo, f.c.Store.Dir())
+	}
+	one, err := f.rootOne(ctx, repo, m.Snapshot.Roots, pin, live)
+	if err != nil {
+		return err
+	}
+	if len(m.Snapshot.Roots) == 0 {
+		m.Snapshot.Roots = [][]byte{nil}
+	}
+	m.Snapshot.Roots[0] = one
+	trust, events, err := manifest.Load(m.Snapshot, f.options(pin))
+	if err != nil {
+		return err
+	}
+	f.trust, f.local = trust, m.Local
+	f.events = append(m.Events, events...)
+	if !f.local.LostAt.IsZero() {
+		f.events = append(f.events, lostEvent)
+	}
+	for _, e := range f.events {
+		f.c.Logger.Warn("state", "code", e.Code, "document", e.Doc, "detail", e.Detail)
+	}
+	if m.Repaired {
+		return f.save()
+	}
+	return nil
+}
+
+var lostEvent = manifest.Event{Code: fault.StateLost, Doc: "state.json",
+	Detail: "state and anchor were gone; what is trusted was built again from the pin, and an operator has not acknowledged it"}
+
+func pinMismatch(pin, found manifest.Digest, where string) error {
+	return fault.New(fault.PinMismatch, "%s belongs to another fleet", where).
+		Line("Pinned: %s", pin.Prefixed()).
+		Line("Found:  %s", found.Prefixed()).
+		Line("Nothing was changed.").
+		Do("shoal agent leave, and join again, if the machine really moves to the other fleet").
+		Fact("pin", pin.Prefixed()).Fact("found", found.Prefixed())
+}
+
+// rebuild makes a state from the pin alone, and from what the lost one left behind.
+func (f *Follower) rebuild(ctx context.Context, m *state.Memory, pin *state.Pin, live []*member) error {
+	if pin == nil {
+		return stateLost(f.c.Store.Dir(), ", and so is the pin").
+			Line("Nothing was written.").
+			Do("shoal agent join LINK, or shoal agent init --root FILE for a checker")
+	}
+	one, err := f.rootOne(ctx, manifest.Digest(pin.Repo), m.Snapshot.Roots, pin, live)
+	if err != nil {
+		return err
+	}
+	o := f.options(pin)
+	if f.c.Floor != nil {
+		for _, ch := range f.c.Channels {
+			if least := f.c.Floor(ch); least.Compare(o.MinSequence[ch]) > 0 {
+				o.MinSequence[ch] = least
+			}
+		}
+	}
+	// Out of date or not, a manifest that verifies says how far the past went.
+	o.AllowExpired = true
+	trust, events, err := manifest.Pin(one, manifest.Digest(pin.Repo), o)
+	if err != nil {
+		return err
+	}
+	if len(m.Snapshot.Roots) > 1 {
+		for _, b := range m.Snapshot.Roots[1:] {
+			if _, err := trust.UpdateRoot(b); err != nil {
+				break
+			}
+		}
+	}
+	if cycle, err := trust.Begin(); err == nil {
+		for ch, b := range m.Snapshot.Manifests {
+			cycle.Manifest(ch, b) // what does not verify says nothing
+		}
+	}
+	o.AllowExpired = f.c.Options.AllowExpired
+	snap := trust.Snapshot()
+	for ch, least := range o.MinSequence {
+		// The floors of the past are kept; those of the pin alone stay where they are.
+		if cs := snap.State.Channels[ch]; f.c.Floor != nil && least == f.c.Floor(ch) &&
+			least.Compare(manifest.Order{Epoch: cs.Epoch, Sequence: cs.Sequence}) > 0 {
+			if snap.State.Channels == nil {
+				snap.State.Channels = map[manifest.Channel]manifest.ChannelState{}
+			}
+			cs.Epoch, cs.Sequence, cs.ManifestSHA256 = least.Epoch, least.Sequence, manifest.Digest{}
+			snap.State.Channels[ch] = cs
+		}
+	}
+	if trust, _, err = manifest.Load(snap, o); err != nil {
+		return err
+	}
+	f.trust, f.local = trust, state.Local{Checker: m.Local.Checker}
+	f.events = events
+	if m.Used {
+		f.local.LostAt = f.c.Options.Clock().UTC()
+		f.events = append(f.events, lostEvent)
+		f.c.Logger.Error("state lost and built again from the pin", "root", trust.RootVersion())
+	}
+	return f.save()
+}
