@@ -57,15 +57,15 @@ func addGroup(root *cobra.Command, group string, cmds ...*cobra.Command) {
 func (c *cli) addGlobalFlags(root *cobra.Command) {
 	f := root.PersistentFlags()
 	f.StringVar(&c.flags.config, "config", "", "configuration `FILE`, instead of the usual places")
-	f.StringVar(&c.flags.state, "state", "", "state `DIR`ectory")
+	f.StringVar(&c.flags.state, "state", "", "state directory `DIR`, instead of the usual place")
 	f.VarP(&c.flags.output, "output", "o", "text, json, jsonl or yaml")
 	f.BoolVarP(&c.flags.quiet, "quiet", "q", false, "say only what went wrong")
 	f.BoolVarP(&c.flags.verbose, "verbose", "v", false, "log details")
 	f.BoolVar(&c.flags.noColor, "no-color", false, "no colours, no moving bars")
 	f.BoolVar(&c.flags.yes, "yes", false, "answer every question with yes")
 	f.Var(&c.flags.timeout, "timeout", "give up after this long")
-	f.StringVar(&c.flags.logLevel, "log-level", "", "debug, info, warn or error")
-	f.StringVar(&c.flags.logFormat, "log-format", "", "auto, text or json")
+	f.StringVar(&c.flags.logLevel, "log-level", "", "log at this `LEVEL`: debug, info, warn or error")
+	f.StringVar(&c.flags.logFormat, "log-format", "", "log in this `FORMAT`: auto, text or json")
 }
 
 func (c *cli) checkGlobalFlags() error {

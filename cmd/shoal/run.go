@@ -29,11 +29,15 @@ func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)
 // touches the process's own standard streams.
 func run(ctx context.Context, args []string, std stdio) int {
 	c := newCLI(std)
-	root := newRootCmd(c)
+	return c.execute(ctx, newRootCmd(c), args)
+}
+
+// execute runs the command that args name, and tells of its failure.
+func (c *cli) execute(ctx context.Context, root *cobra.Command, args []string) int {
 	root.SetArgs(args)
-	root.SetIn(std.in)
-	root.SetOut(std.out)
-	root.SetErr(std.err)
+	root.SetIn(c.std.in)
+	root.SetOut(c.std.out)
+	root.SetErr(c.std.err)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0

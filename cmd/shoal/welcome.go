@@ -1,9 +1,42 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
 
-// welcome is what "shoal" alone prints: what it is and what to do next here.
+// welcome is what "shoal" alone prints: what it is, and the three commands that are
+// likely next on this machine.
 func (c *cli) welcome() error {
-	_, err := fmt.Fprint(c.std.out, "shoal: signed software updates that spread machine to machine\n")
+	next := [3][2]string{
+		{"shoal demo", "see a small fleet updated on this machine"},
+		{"shoal init --app acme", "start publishing"},
+		{"shoal agent join LINK", "keep a program on this machine up to date"},
+	}
+	switch {
+	case there(filepath.Join(filepath.Dir(c.configPath("agent")), "join.json")), there(filepath.Join(c.stateDir(), "state.json")):
+		next = [3][2]string{
+			{"shoal agent status", "what runs here and what is known"},
+			{"shoal agent check", "ask for something newer now"},
+			{"shoal agent update", "install it now"},
+		}
+	case there(c.configPath("publisher")):
+		next = [3][2]string{
+			{"shoal publish --version V FILE", "sign and publish a release"},
+			{"shoal serve", "give it to the machines"},
+			{"shoal link create", "the link with which machines join"},
+		}
+	}
+	fmt.Fprintln(c.std.out, "shoal: signed software updates that spread machine to machine. What is likely next here:")
+	for _, n := range next {
+		fmt.Fprintf(c.std.out, "  %-32s %s\n", n[0], n[1])
+	}
+	_, err := fmt.Fprintf(c.std.out, "  %-32s %s\n", "shoal --help", "everything else")
 	return err
+}
+
+func there(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

@@ -1,0 +1,256 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"shoal/internal/fault"
+)
+
+// newTestCLI returns an invocation without a terminal and what it writes.
+func newTestCLI(t *testing.T) (c *cli, out, errOut *bytes.Buffer) {
+	t.Helper()
+	out, errOut = &bytes.Buffer{}, &bytes.Buffer{}
+	c = newCLI(stdio{in: strings.NewReader(""), out: out, err: errOut})
+	c.getenv = func(string) string { return "" }
+	return c, out, errOut
+}
+
+func TestEveryCodeHasAPageAndEveryPageACode(t *testing.T) {
+	for _, row := range fault.Table {
+		text, err := explanation(row.Code)
+		if err != nil {
+			t.Errorf("code %q has no page: %v", row.Code, err)
+		} else if len(text) < 60 {
+			t.Errorf("the page of %q says next to nothing: %q", row.Code, text)
+		}
+		for line := range strings.SplitSeq(text, "\n") {
+			if len(line) > 100 {
+				t.Errorf("the page of %q has a line of %d characters: %q", row.Code, len(line), line)
+			}
+		}
+	}
+	entries, err := explanations.ReadDir("explain")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		code, _ := strings.CutSuffix(e.Name(), ".md")
+		if _, ok := fault.Lookup(fault.Code(code)); !ok {
+			t.Errorf("page %q is of no code", e.Name())
+		}
+	}
+}
+
+// A page that names a command that is not there sends its reader into the next error.
+func TestPagesNameCommandsThatExist(t *testing.T) {
+	c, _, _ := newTestCLI(t)
+	root := newRootCmd(c)
+	quoted := regexp.MustCompile("`shoal ([^`]*)`")
+	found := 0
+	for _, row := range fault.Table {
+		text, err := explanation(row.Code)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range quoted.FindAllStringSubmatch(strings.ReplaceAll(text, "\n", " "), -1) {
+			found++
+			checkCommandLine(t, root, "the page of "+string(row.Code), m[1])
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d commands found in the pages", found)
+	}
+}
+
+// checkCommandLine fails when a command line of a text names a command or a flag that
+// does not exist.
+func checkCommandLine(t *testing.T, root *cobra.Command, where, line string) {
+	t.Helper()
+	words := strings.Fields(line)
+	cmd, rest, err := root.Find(words)
+	if err != nil || (cmd.HasSubCommands() && len(rest) > 0 && !strings.HasPrefix(rest[0], "-")) {
+		t.Errorf("%s names %q, which is no command", where, "shoal "+line)
+		return
+	}
+	for _, word := range words {
+		name, isFlag := strings.CutPrefix(word, "--")
+		name, _, _ = strings.Cut(name, "=")
+		if isFlag && name != "" && cmd.Flags().Lookup(name) == nil && cmd.InheritedFlags().Lookup(name) == nil {
+			t.Errorf("%s names %q: %q has no flag --%s", where, "shoal "+line, cmd.CommandPath(), name)
+		}
+	}
+}
+
+func TestHelpTexts(t *testing.T) {
+	c, _, _ := newTestCLI(t)
+	root := newRootCmd(c)
+	for cmd := range commands(root) {
+		if cmd.Hidden || cmd.Name() == "help" && cmd.Parent() != root {
+			continue
+		}
+		path := cmd.CommandPath()
+		if n := len([]rune(cmd.Short)); n < 10 || n > 80 || strings.HasSuffix(cmd.Short, ".") {
+			t.Errorf("%s: its line %q should be 10 to 80 characters without a full stop", path, cmd.Short)
+		}
+		lines := slices.DeleteFunc(strings.Split(cmd.Example, "\n"), func(s string) bool { return strings.TrimSpace(s) == "" })
+		if len(lines) < 2 {
+			t.Errorf("%s: %d lines of examples, want two or more", path, len(lines))
+		}
+		for _, line := range lines {
+			if !strings.HasPrefix(line, "  ") || !strings.Contains(line, "shoal ") {
+				t.Errorf("%s: example %q should be a shoal command, indented by two spaces", path, line)
+				continue
+			}
+			_, example, _ := strings.Cut(line, "shoal ")
+			example, _, _ = strings.Cut(example, " > ")
+			example, _, _ = strings.Cut(example, ")")
+			checkCommandLine(t, root, "the help of "+path, example)
+		}
+		if !cmd.HasSubCommands() && cmd.RunE == nil {
+			t.Errorf("%s has no RunE: its errors could have no code", path)
+		}
+		if cmd.Parent() == root && cmd.GroupID == "" {
+			t.Errorf("%s is in no group of the help text", path)
+		}
+	}
+}
+
+// commands yields root and everything below it.
+func commands(root *cobra.Command) func(yield func(*cobra.Command) bool) {
+	return func(yield func(*cobra.Command) bool) {
+		queue := []*cobra.Command{root}
+		for len(queue) > 0 {
+			cmd := queue[0]
+			queue = append(queue[1:], cmd.Commands()...)
+			if !yield(cmd) {
+				return
+			}
+		}
+	}
+}
+
+func TestErrorsSayWhatIsWrongAndWhatToDo(t *testing.T) {
+	err := fmt.Errorf("updating: %w", fault.New(fault.Threshold, "not signed by enough keys").
+		Line("acme/stable 2.4.1 has 1 of 2 signatures").Do("wait for the second").Fact("have", 1))
+	c, out, errOut := newTestCLI(t)
+	if exit := c.fail(err); exit != 2 {
+		t.Errorf("exit status %d, want 2", exit)
+	}
+	want := `error: updating: not signed by enough keys                                      [threshold]
+  acme/stable 2.4.1 has 1 of 2 signatures
+  Next: wait for the second
+  More: shoal explain threshold                                                 exit 2
+`
+	if errOut.String() != want || out.Len() != 0 {
+		t.Errorf("printed\n%swant\n%s(and on standard output %q)", errOut, want, out)
+	}
+	c, out, errOut = newTestCLI(t)
+	c.flags.output = formatJSONL
+	c.fail(err)
+	wantJSON := `{"schema":"shoal.error/v1","code":"threshold","message":"updating: not signed by enough keys",` +
+		`"detail":{"have":1},"lines":["acme/stable 2.4.1 has 1 of 2 signatures"],"next":["wait for the second"],"exit":2}` + "\n"
+	if out.String() != wantJSON || errOut.Len() != 0 {
+		t.Errorf("printed %s\nwant %s", out, wantJSON)
+	}
+}
+
+// What comes from a hostile document must not drive the terminal it is shown on.
+func TestOutsideTextCannotDriveTheTerminal(t *testing.T) {
+	c, _, errOut := newTestCLI(t)
+	c.fail(fault.New(fault.IO, "reading \x1b]0;owned\x07\x1b[2J").Line("\u202egnp.exe\r"))
+	c.say("got %s", "\x1b[31m")
+	for _, bad := range []string{"\x1b", "\x07", "\r", "\u202e"} {
+		if strings.Contains(errOut.String(), bad) {
+			t.Errorf("%q reached the terminal: %q", bad, errOut)
+		}
+	}
+	if !strings.Contains(errOut.String(), `\u001b]0;owned`) {
+		t.Errorf("%q does not show what was there", errOut)
+	}
+}
+
+func TestExitStatus(t *testing.T) {
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	rows := []struct {
+		name string
+		ctx  context.Context
+		err  error
+		want int
+	}{
+		{"fine", t.Context(), nil, 0},
+		{"no-code-is-one", t.Context(), errors.New("disk on fire"), 1},
+		{"code-decides", t.Context(), fault.New(fault.Rollback, "older"), 3},
+		{"status-without-words", t.Context(), exitStatus(10), 10},
+		{"restart-me", t.Context(), fmt.Errorf("wrapped: %w", exitStatus(75)), 75},
+		{"interrupt", cancelled, context.Canceled, 130},
+		{"whatever-fails-after-an-interrupt", cancelled, errors.New("connection reset"), 130},
+		{"clean-end-after-an-interrupt", cancelled, nil, 0},
+		{"a-code-that-is-no-failure-still-fails", t.Context(), fault.New(fault.Same, "already so"), 1},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			c, out, errOut := newTestCLI(t)
+			root := newRootCmd(c)
+			probe := &cobra.Command{Use: "probe", RunE: func(*cobra.Command, []string) error { return r.err }}
+			root.AddCommand(probe)
+			finish(c, probe)
+			if got := c.execute(r.ctx, root, []string{"probe"}); got != r.want {
+				t.Errorf("exit status %d, want %d (%s)", got, r.want, errOut)
+			}
+			var status exitStatus
+			if silent := r.err == nil || errors.As(r.err, &status); silent && (out.Len() > 0 || errOut.Len() > 0) {
+				t.Errorf("said %q %q, want silence", out, errOut)
+			}
+		})
+	}
+}
+
+func TestQuestionsNeedATerminalOrAFlag(t *testing.T) {
+	c, _, _ := newTestCLI(t)
+	_, err := c.confirm("really?")
+	if fault.CodeOf(err) != fault.Usage || !strings.Contains(newFailure(err).Next[0], "--yes") {
+		t.Errorf("confirm without a terminal: %v, want a usage error that names --yes", err)
+	}
+	c.flags.yes = true
+	if yes, err := c.confirm("really?"); !yes || err != nil {
+		t.Errorf("confirm with --yes = %v, %v", yes, err)
+	}
+}
+
+func TestColoursNeedATerminalThatWantsThem(t *testing.T) {
+	rows := []struct {
+		name        string
+		tty, flag   bool
+		env, envVal string
+		want        bool
+	}{
+		{"terminal", true, false, "", "", true},
+		{"no-terminal", false, false, "", "", false},
+		{"no-color-flag", true, true, "", "", false},
+		{"no-color-variable", true, false, "NO_COLOR", "1", false},
+		{"dumb-terminal", true, false, "TERM", "dumb", false},
+	}
+	for _, r := range rows {
+		c, _, _ := newTestCLI(t)
+		c.errTTY, c.flags.noColor = r.tty, r.flag
+		c.getenv = func(k string) string {
+			if k == r.env {
+				return r.envVal
+			}
+			return ""
+		}
+		if got := c.fancy(); got != r.want {
+			t.Errorf("%s: fancy = %v, want %v", r.name, got, r.want)
+		}
+	}
+}

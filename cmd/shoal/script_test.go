@@ -1,0 +1,151 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"shoal": main})
+}
+
+// TestScripts runs the stories in testdata/script against the program as a person
+// has it: separate processes, real files, real sockets on loopback.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			// Nothing of the machine's own configuration may reach a story.
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "config"))
+			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state"))
+			env.Setenv("NO_PROXY", "*")
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"exits":    exits,
+			"waitfor":  waitFor,
+			"freeport": freePort,
+			"sha256":   sum,
+			"fakeapp":  fakeApp,
+		},
+		RequireUniqueNames: true,
+	})
+}
+
+// exits runs a program and checks its exit status: exits STATUS PROGRAM ARG...
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits STATUS PROGRAM ARG...")
+	}
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("running %s: %v", args[1], err)
+		}
+		got = exit.ExitCode()
+	}
+	if strconv.Itoa(got) != args[0] {
+		ts.Fatalf("exit status %d, want %s", got, args[0])
+	}
+}
+
+// waitDeadline bounds waitfor: long enough for a loaded machine, since a story that
+// waits for what never comes should still end.
+const waitDeadline = 60 * time.Second
+
+// waitFor waits until something is there:
+//
+//	waitfor url URL [REGEXP]    the URL answers 200, with a body like REGEXP
+//	waitfor file PATH [REGEXP]  the file exists, with content like REGEXP
+func waitFor(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: waitfor url|file WHAT [REGEXP]")
+	}
+	pattern := regexp.MustCompile("")
+	if len(args) == 3 {
+		pattern = regexp.MustCompile(args[2])
+	}
+	var last string
+	for deadline := time.Now().Add(waitDeadline); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		body, err := look(ts, args[0], args[1])
+		if err == nil && pattern.MatchString(body) {
+			return
+		}
+		last = fmt.Sprintf("%q, %v", body, err)
+	}
+	ts.Fatalf("waited in vain for %s %s: %s", args[0], args[1], last)
+}
+
+func look(ts *testscript.TestScript, kind, what string) (string, error) {
+	switch kind {
+	case "url":
+		resp, err := http.Get(what)
+		if err != nil {
+			return "", err
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+		if err == nil && resp.StatusCode != http.StatusOK {
+			err = fmt.Errorf("status %s", resp.Status)
+		}
+		return string(b), err
+	case "file":
+		b, err := os.ReadFile(ts.MkAbs(what))
+		return string(b), err
+	}
+	ts.Fatalf("waitfor %s: not url or file", kind)
+	return "", nil
+}
+
+// freePort sets a variable to a port that was free a moment ago: freeport NAME...
+func freePort(ts *testscript.TestScript, neg bool, args []string) {
+	for _, name := range args {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		ts.Check(err)
+		ts.Setenv(name, fmt.Sprint(l.Addr().(*net.TCPAddr).Port))
+		defer l.Close() // after the loop, so that no two are the same
+	}
+}
+
+// sum sets a variable to the SHA-256 of a file: sha256 NAME FILE
+func sum(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: sha256 NAME FILE")
+	}
+	b, err := os.ReadFile(ts.MkAbs(args[1]))
+	ts.Check(err)
+	h := sha256.Sum256(b)
+	ts.Setenv(args[0], hex.EncodeToString(h[:]))
+}
+
+// fakeApp writes a small program: fakeapp FILE VERSION [broken]. It prints its
+// version with --version; with --self-check it succeeds, or fails when it is broken.
+func fakeApp(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: fakeapp FILE VERSION [broken]")
+	}
+	status := 0
+	if len(args) > 2 && args[2] == "broken" {
+		status = 3
+	}
+	text := fmt.Sprintf("#!/bin/sh\ncase \"$1\" in\n--version) echo %s;;\n--self-check) exit %d;;\nesac\n", args[1], status)
+	path := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(filepath.Dir(path), 0o755))
+	ts.Check(os.WriteFile(path, []byte(text), 0o755))
+}
