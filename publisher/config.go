@@ -1,0 +1,139 @@
+package publisher
+
+import (
+	"log/slog"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"shoal/internal/fault"
+	"shoal/manifest"
+)
+
+// Where a publisher listens by default.
+const (
+	DefaultListen = ":7800" // HTTP: documents, data, tracker
+	DefaultSwarm  = ":7801" // BitTorrent
+)
+
+// Config is what a publisher is told by its operator.
+type Config struct {
+	// Store is the directory of the repository. It must be set.
+	Store string
+	// App is the app meant where a request names only a channel. It may be empty when
+	// root has one app.
+	App string
+	// Keys say who signs.
+	Keys KeysConfig
+	// Channels holds the habits of channels; a channel of root need not be in it.
+	Channels []ChannelConfig
+	// Serve says how releases are given away.
+	Serve ServeConfig
+	// Logger receives what Serve does. If nil, nothing is logged.
+	Logger *slog.Logger
+	// Clock is the time source. If nil, it is time.Now.
+	Clock func() time.Time
+}
+
+// KeysConfig names keys, by reference as keys.Open takes it, with paths that are
+// absolute or relative to the working directory. Opening them is the caller's business.
+type KeysConfig struct {
+	// Release keys sign releases when a request names no key.
+	Release []string
+	// PassphraseFile holds their passphrase where nobody can be asked; may be empty.
+	PassphraseFile string
+}
+
+// ChannelConfig is the habits of one channel.
+type ChannelConfig struct {
+	// Name is the channel's, without the app. It must be set, and unique.
+	Name string
+	// Expires is how long a release stays believed; zero means as long as root allows.
+	Expires time.Duration
+}
+
+// ServeConfig says how releases are given away.
+type ServeConfig struct {
+	// Listen is where HTTP is served, "host:port"; empty means DefaultListen.
+	Listen string
+	// Swarm is where the origin seed listens, "host:port"; empty means DefaultSwarm.
+	Swarm string
+	// PublicURL is how machines reach Listen, "http://host:port". Empty: join links need
+	// it said, and peers are sent to the address at which they reached us.
+	PublicURL string
+	// Up bounds what is given away, in bytes per second, for the swarm and for HTTP
+	// each; zero is no bound.
+	Up int64
+}
+
+// Validate reports what is wrong with c, with the code config.
+func (c *Config) Validate() error {
+	bad := func(key, format string, args ...any) error {
+		return fault.New(fault.Config, key+": "+format, args...).Fact("key", key)
+	}
+	if c.Store == "" {
+		return bad("store", "the directory of the repository is not set")
+	}
+	if c.App != "" && !manifest.ValidName(c.App) {
+		return bad("app", "%q is not a name: a-z, 0-9, dot, underscore and hyphen", c.App)
+	}
+	seen := map[string]bool{}
+	for _, ch := range c.Channels {
+		switch {
+		case !manifest.ValidName(ch.Name):
+			return bad("channels", "%q is not a name: a-z, 0-9, dot, underscore and hyphen", ch.Name)
+		case seen[ch.Name]:
+			return bad("channels", "%q is there twice", ch.Name)
+		case ch.Expires < 0 || ch.Expires%time.Second != 0:
+			return bad("channels", "%q expires after %s: whole seconds are wanted, or 0 for as long as root allows", ch.Name, ch.Expires)
+		}
+		seen[ch.Name] = true
+	}
+	for key, addr := range map[string]string{"serve.listen": c.Serve.Listen, "serve.swarm": c.Serve.Swarm} {
+		if addr == "" {
+			continue
+		}
+		_, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			return bad(key, "%q is not host:port", addr)
+		}
+		if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+			return bad(key, "%q has no port between 0 and 65535", addr)
+		}
+	}
+	if c.Serve.PublicURL != "" {
+		if _, err := parsePublicURL(c.Serve.PublicURL); err != nil {
+			return bad("serve.public_url", "%w", err)
+		}
+	}
+	if c.Serve.Up < 0 {
+		return bad("serve.up", "%d is not a rate", c.Serve.Up)
+	}
+	return nil
+}
+
+// parsePublicURL checks the base URL that machines are given.
+func parsePublicURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" ||
+		u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fault.New(fault.Usage, "%q is not a base URL such as http://updates.acme.lan:7800", s)
+	}
+	u.Path = strings.TrimRight(u.Path, "/")
+	return u, nil
+}
+
+// expires is how long a release of ch stays believed when the request does not say.
+func (c *Config) expires(ch manifest.Channel) time.Duration {
+	if c.App != "" && c.App != ch.App {
+		return 0
+	}
+	for _, habit := range c.Channels {
+		if habit.Name == ch.Name {
+			return habit.Expires
+		}
+	}
+	return 0
+}

@@ -1,0 +1,404 @@
+package publisher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"shoal/internal/durable"
+	"shoal/internal/fault"
+	"shoal/keys"
+	"shoal/manifest"
+	"shoal/manifest/tree"
+	"shoal/publisher/repo"
+)
+
+// How long things are believed unless InitRequest says otherwise.
+const (
+	DefaultMaxValidity  = 90 * 24 * time.Hour
+	DefaultRootValidity = 2 * 365 * 24 * time.Hour
+)
+
+// InitRequest says what fleet to make.
+type InitRequest struct {
+	App      string   // must be set
+	Channels []string // names without the app; one or more
+
+	RootKeys      int // made; zero means 2, so that one can be lost
+	RootThreshold int // of them that must sign a root; zero means 1
+	ReleaseKeys   int // made; zero means as many as Threshold
+	Threshold     int // of them that must sign a release; zero means 1
+
+	MaxValidity  time.Duration // longest a release is believed; zero means DefaultMaxValidity
+	RootValidity time.Duration // how long root is; zero means DefaultRootValidity
+
+	KeyDir     string // where the keys go; must be set
+	ConfigFile string // publisher.yaml; must be set
+	Store      string // directory of the repository; must be set
+	PublicURL  string // how machines will reach Serve, or empty
+
+	// Passphrase is asked once, for all keys. If nil, or when it returns nothing, the
+	// keys are written unprotected.
+	Passphrase keys.PassphraseFunc
+	// Clock is the time source. If nil, it is time.Now.
+	Clock func() time.Time
+}
+
+// InitResult says what Init made, or found.
+type InitResult struct {
+	FleetID     manifest.FleetID   `json:"fleet_id"`
+	Channels    []manifest.Channel `json:"channels"`
+	RootKeys    []KeyFile          `json:"root_keys"`
+	ReleaseKeys []KeyFile          `json:"release_keys"`
+	RootNeeds   int                `json:"root_threshold"`
+	ReleaseNeed int                `json:"release_threshold"`
+	Protected   bool               `json:"passphrase"`
+	Config      string             `json:"config"`
+	Store       string             `json:"store"`
+	Already     bool               `json:"already"` // it was there, and nothing was changed
+}
+
+// KeyFile is a private key on disk.
+type KeyFile struct {
+	Path string  `json:"path"`
+	ID   keys.ID `json:"id"`
+}
+
+func (r *InitRequest) validate() error {
+	if !manifest.ValidName(r.App) {
+		return fault.New(fault.Usage, "%q cannot be the name of an app", r.App).
+			Line("A name is 1 to 64 of a-z, 0-9, dot, underscore and hyphen.").Do("give one: --app acme")
+	}
+	if len(r.Channels) == 0 {
+		return fault.New(fault.Usage, "a fleet needs a channel").Do("give one: --channel stable")
+	}
+	for i, ch := range r.Channels {
+		if !manifest.ValidName(ch) {
+			return fault.New(fault.Usage, "%q cannot be the name of a channel", ch).
+				Line("A name is 1 to 64 of a-z, 0-9, dot, underscore and hyphen.")
+		}
+		if slices.Contains(r.Channels[:i], ch) {
+			return fault.New(fault.Usage, "channel %q is named twice", ch)
+		}
+	}
+	for _, role := range []struct {
+		name       string
+		need, have int
+	}{{"root", r.RootThreshold, r.RootKeys}, {"release", r.Threshold, r.ReleaseKeys}} {
+		if role.need < 1 || role.have < role.need || role.have > 32 {
+			return fault.New(fault.Usage, "%d of %d %s keys cannot be", role.need, role.have, role.name).
+				Line("At least 1 must sign, and at most as many as there are, which is 32 or less.")
+		}
+	}
+	if r.MaxValidity < time.Second || r.RootValidity < time.Second ||
+		r.MaxValidity%time.Second != 0 || r.RootValidity%time.Second != 0 {
+		return fault.New(fault.Usage, "a validity is whole seconds, and more than none")
+	}
+	if r.PublicURL != "" {
+		if _, err := parsePublicURL(r.PublicURL); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *InitRequest) defaults() {
+	orDefault := func(n *int, def int) {
+		if *n == 0 {
+			*n = def
+		}
+	}
+	orDefault(&r.RootKeys, 2)
+	orDefault(&r.RootThreshold, 1)
+	orDefault(&r.Threshold, 1)
+	orDefault(&r.ReleaseKeys, r.Threshold)
+	if r.MaxValidity == 0 {
+		r.MaxValidity = DefaultMaxValidity
+	}
+	if r.RootValidity == 0 {
+		r.RootValidity = DefaultRootValidity
+	}
+	if r.Clock == nil {
+		r.Clock = time.Now
+	}
+}
+
+// Init makes the keys, the first root, the repository and publisher.yaml of a new
+// fleet. It never overwrites: when all of it is there already, nothing is changed and
+// the result says so; when some of it is, that is an error which names what.
+func Init(ctx context.Context, req InitRequest) (*InitResult, error) {
+	req.defaults()
+	if err := req.validate(); err != nil {
+		return nil, err
+	}
+	res := &InitResult{
+		RootNeeds: req.RootThreshold, ReleaseNeed: req.Threshold,
+		Config: req.ConfigFile, Store: req.Store,
+		RootKeys:    keyFiles(req.KeyDir, "root", req.RootKeys),
+		ReleaseKeys: keyFiles(req.KeyDir, "release", req.ReleaseKeys),
+	}
+	for _, ch := range req.Channels {
+		res.Channels = append(res.Channels, manifest.Channel{App: req.App, Name: ch})
+	}
+	there, missing, err := res.look()
+	switch {
+	case err != nil:
+		return nil, err
+	case len(missing) == 0:
+		return res, res.fromRepository()
+	case len(there) > 0:
+		return nil, fault.New(fault.Usage, "part of a fleet is here already, and nothing is ever overwritten").
+			Line("There already: %s.", strings.Join(there, ", ")).
+			Line("Not there: %s.", strings.Join(missing, ", ")).
+			Do("make the new fleet elsewhere: --dir DIR").
+			Do("or, if an earlier init broke off and nothing was published, remove what is there").
+			Fact("there", there).Fact("missing", missing)
+	}
+	return res, res.make(ctx, req)
+}
+
+// look says which of the things Init would make are there.
+func (res *InitResult) look() (there, missing []string, err error) {
+	paths := []string{res.Config, filepath.Join(repo.TreeDir(res.Store), filepath.FromSlash(tree.Root(1)))}
+	for _, k := range slices.Concat(res.RootKeys, res.ReleaseKeys) {
+		paths = append(paths, k.Path)
+	}
+	for _, path := range paths {
+		switch _, err := os.Lstat(path); {
+		case err == nil:
+			there = append(there, path)
+		case errors.Is(err, fs.ErrNotExist):
+			missing = append(missing, path)
+		default:
+			return nil, nil, fault.New(fault.Permission, "looking for %q: %w", path, err)
+		}
+	}
+	return there, missing, nil
+}
+
+// fromRepository fills the result from a fleet that is there, if it is the one asked for.
+func (res *InitResult) fromRepository() error {
+	r, err := repo.Open(res.Store)
+	if err != nil {
+		return err
+	}
+	state, err := r.Read()
+	if err != nil {
+		return err
+	}
+	root := state.Trust.Root()
+	for _, want := range res.Channels {
+		if _, err := state.Channel(want); err != nil {
+			var have []string
+			for i := range root.Channels {
+				have = append(have, root.Channels[i].Name().String())
+			}
+			return fault.New(fault.Usage, "another fleet is here already, and nothing is ever overwritten").
+				Line("Asked for %s; %s has %s.", want, res.Store, list(have)).
+				Do("make the new fleet elsewhere: --dir DIR")
+		}
+	}
+	res.FleetID, res.Already = manifest.FleetID(state.Trust.Repo()), true
+	for _, files := range [][]KeyFile{res.RootKeys, res.ReleaseKeys} {
+		for i := range files {
+			if pub, err := keys.ReadPublic(files[i].Path + ".pub"); err == nil {
+				files[i].ID = pub.ID()
+			}
+		}
+	}
+	return nil
+}
+
+func (res *InitResult) make(ctx context.Context, req InitRequest) error {
+	var passphrase []byte
+	if req.Passphrase != nil {
+		var err error
+		if passphrase, err = req.Passphrase(ctx, "the new keys of "+req.App); err != nil {
+			return err
+		}
+	}
+	res.Protected = len(passphrase) > 0
+
+	rootKeys, err := makeKeys(req.App, res.RootKeys)
+	if err != nil {
+		return err
+	}
+	releaseKeys, err := makeKeys(req.App, res.ReleaseKeys)
+	if err != nil {
+		return err
+	}
+	env, err := firstRoot(ctx, req, rootKeys, releaseKeys)
+	if err != nil {
+		return err
+	}
+	res.FleetID = manifest.FleetID(env.PayloadHash())
+
+	// The keys first: a root whose keys were lost before they were written would be
+	// worse than keys without a root.
+	if err := os.MkdirAll(req.KeyDir, 0o700); err != nil {
+		return writing(req.KeyDir, err)
+	}
+	for i, s := range slices.Concat(rootKeys, releaseKeys) {
+		path := slices.Concat(res.RootKeys, res.ReleaseKeys)[i].Path
+		if err := keys.WritePrivate(path, s, passphrase); err != nil {
+			return writing(path, err)
+		}
+	}
+	if _, err := repo.Create(req.Store, env.Marshal()); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(req.ConfigFile), 0o755); err != nil {
+		return writing(filepath.Dir(req.ConfigFile), err)
+	}
+	if err := durable.WriteNew(req.ConfigFile, configText(req, res), 0o644); err != nil {
+		return writing(req.ConfigFile, err)
+	}
+	return nil
+}
+
+func keyFiles(dir, name string, n int) []KeyFile {
+	files := make([]KeyFile, n)
+	for i := range files {
+		files[i].Path = filepath.Join(dir, fmt.Sprintf("%s-%d", name, i+1))
+	}
+	return files
+}
+
+func makeKeys(app string, files []KeyFile) ([]keys.Signer, error) {
+	var made []keys.Signer
+	for i := range files {
+		s, err := keys.Generate(filepath.Base(files[i].Path) + "@" + app)
+		if err != nil {
+			return nil, fault.New(fault.IO, "making a key: %w", err)
+		}
+		files[i].ID = s.Public().ID()
+		made = append(made, s)
+	}
+	return made, nil
+}
+
+// firstRoot is root version 1, signed by all root keys and opened once as an agent will.
+func firstRoot(ctx context.Context, req InitRequest, rootKeys, releaseKeys []keys.Signer) (*manifest.Envelope, error) {
+	now := req.Clock().UTC().Truncate(time.Second)
+	root := &manifest.Root{
+		Version: 1, Fleet: req.App, Issued: now, Expires: now.Add(req.RootValidity),
+		Root: role(req.RootThreshold, rootKeys), Keys: map[keys.ID]string{},
+	}
+	for _, name := range req.Channels {
+		root.Channels = append(root.Channels, manifest.ChannelSpec{
+			App: req.App, Channel: name, Epoch: 1,
+			Release: role(req.Threshold, releaseKeys), MaxValidity: req.MaxValidity,
+		})
+	}
+	for _, s := range slices.Concat(rootKeys, releaseKeys) {
+		root.Keys[s.Public().ID()] = s.Public().String()
+	}
+	payload, err := manifest.DraftRoot(root)
+	if err != nil {
+		return nil, err
+	}
+	env := manifest.NewEnvelope(manifest.TypeRoot, payload)
+	for _, s := range rootKeys {
+		if err := sign(ctx, env, s); err != nil {
+			return nil, err
+		}
+	}
+	if _, _, err := manifest.Pin(env.Marshal(), env.PayloadHash(), manifest.Options{Clock: req.Clock}); err != nil {
+		return nil, err
+	}
+	return env, nil
+}
+
+func role(threshold int, signers []keys.Signer) manifest.RoleSpec {
+	spec := manifest.RoleSpec{Threshold: threshold}
+	for _, s := range signers {
+		spec.KeyIDs = append(spec.KeyIDs, s.Public().ID())
+	}
+	return spec
+}
+
+func sign(ctx context.Context, env *manifest.Envelope, s keys.Signer) error {
+	sig, err := s.Sign(ctx, string(env.Type), env.Payload)
+	if err != nil {
+		return fault.New(codeOr(err, fault.IO), "signing with %s: %w", keyName(s.Public()), err).
+			Line("Nothing was published.")
+	}
+	return env.Attach(keys.Entry{KeyID: s.Public().ID(), Sig: sig})
+}
+
+// configText is publisher.yaml. Paths are quoted as JSON is, which YAML reads.
+func configText(req InitRequest, res *InitResult) []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# What shoal publish and shoal serve do here. Every key: shoal config example publisher\napp: %s\nkeys:\n  release:\n", req.App)
+	for _, k := range res.ReleaseKeys {
+		path := k.Path
+		if rel, err := filepath.Rel(filepath.Dir(req.ConfigFile), path); err == nil && filepath.IsLocal(rel) {
+			path = rel
+		}
+		fmt.Fprintf(&b, "  - %q\n", "file:"+filepath.ToSlash(path))
+	}
+	b.WriteString("channels:\n")
+	for _, ch := range req.Channels {
+		fmt.Fprintf(&b, "- {name: %q, expires: %s}\n", ch, hours(req.MaxValidity))
+	}
+	fmt.Fprintf(&b, "serve:\n  listen: %q\n  swarm: %q\n", DefaultListen, DefaultSwarm)
+	if req.PublicURL != "" {
+		fmt.Fprintf(&b, "  public_url: %q\n", req.PublicURL)
+	} else {
+		b.WriteString("  # How machines reach this publisher; join links need it.\n  # public_url: \"http://updates.acme.lan:7800\"\n")
+	}
+	fmt.Fprintf(&b, "store: %q\n", filepath.ToSlash(req.Store))
+	return []byte(b.String())
+}
+
+// hours prints a whole number of seconds as configuration files have durations.
+func hours(d time.Duration) string {
+	switch day := 24 * time.Hour; {
+	case d%day == 0:
+		return fmt.Sprintf("%dd", d/day)
+	case d%time.Hour == 0:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	}
+	return fmt.Sprintf("%ds", d/time.Second)
+}
+
+func writing(path string, err error) error {
+	code := fault.IO
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		code = fault.Usage
+	case errors.Is(err, fs.ErrPermission):
+		code = fault.Permission
+	}
+	return fault.New(codeOr(err, code), "writing %q: %w", path, err)
+}
+
+// codeOr is the code err carries, or def when it carries none.
+func codeOr(err error, def fault.Code) fault.Code {
+	if c := fault.CodeOf(err); c != fault.IO {
+		return c
+	}
+	return def
+}
+
+// keyName is a key as people know it: its comment, else its fingerprint.
+func keyName(k keys.PublicKey) string {
+	if c := k.Comment(); c != "" {
+		return c
+	}
+	return string(k.ID())
+}
+
+// list joins words for a sentence.
+func list(words []string) string {
+	if len(words) == 0 {
+		return "none"
+	}
+	return strings.Join(words, ", ")
+}

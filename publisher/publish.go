@@ -1,0 +1,307 @@
+package publisher
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"shoal/internal/fault"
+	"shoal/keys"
+	"shoal/manifest"
+	"shoal/publisher/repo"
+)
+
+// PublishRequest says what to release.
+type PublishRequest struct {
+	Channel manifest.Channel
+	Version string // a label of the release
+	Files   []File // one for each platform
+	Kind    string // of the files; empty means manifest.KindBinary
+
+	Notes     string // plain text, at most 4 KiB
+	Severity  string // "security" or "critical"; anything else counts as normal
+	Immediate bool   // with critical: maintenance windows are skipped
+
+	// Expires is how long the release stays believed; zero means as the configuration
+	// says, else as long as root allows.
+	Expires time.Duration
+	// Sequence jumps forward to a number above the last; zero means the next.
+	Sequence int64
+	// AllowVersionRegress lets a version be released that is older than the published
+	// one, or the same with other bytes.
+	AllowVersionRegress bool
+
+	// Keys sign, each at most once. They must be of the channel's release role.
+	Keys []keys.Signer
+	// DryRun checks everything that can be checked without a signature, and changes nothing.
+	DryRun bool
+	// DraftOnly writes the draft for review, and neither signs nor publishes.
+	DraftOnly bool
+	// DraftDir is where a draft goes that is not, or not sufficiently, signed; empty
+	// means the working directory.
+	DraftDir string
+}
+
+// PublishResult says what was released.
+type PublishResult struct {
+	Channel   manifest.Channel `json:"channel"`
+	Version   string           `json:"version"`
+	Epoch     int64            `json:"epoch"`
+	Sequence  int64            `json:"sequence"`
+	Issued    time.Time        `json:"issued"`
+	Expires   time.Time        `json:"expires"`
+	Manifest  string           `json:"manifest,omitempty"` // payload hash, once there is one
+	Artifacts []ArtifactResult `json:"artifacts"`
+	SignedBy  []KeyFile        `json:"signed_by"` // Path is the key's comment
+	Threshold int              `json:"threshold"`
+
+	Previous      string   `json:"previous,omitempty"`       // version it replaces
+	PreviousOrder string   `json:"previous_order,omitempty"` // "epoch.sequence"
+	Left          []string `json:"left_platforms,omitempty"` // platforms the previous release had and this has not
+	Draft         string   `json:"draft,omitempty"`          // file, for DraftOnly
+	Tree          string   `json:"tree"`                     // the static files
+	Already       bool     `json:"already"`                  // it was published, and nothing was changed
+	DryRun        bool     `json:"dry_run,omitempty"`        // nothing was changed
+}
+
+// ArtifactResult is one file of a release.
+type ArtifactResult struct {
+	Platform string            `json:"platform"`
+	File     string            `json:"file,omitempty"`
+	Length   int64             `json:"length"`
+	SHA256   manifest.Digest   `json:"sha256"`
+	Infohash manifest.Infohash `json:"infohash"`
+}
+
+// Publish releases files to a channel. When the keys at hand are fewer than the
+// channel's threshold it publishes nothing, leaves the draft and what signatures there
+// are in DraftDir, and returns an error with the code threshold that says how to go on.
+// The same files under the same version again change nothing.
+func (p *Publisher) Publish(ctx context.Context, req PublishRequest) (*PublishResult, error) {
+	if req.Kind == "" {
+		req.Kind = manifest.KindBinary
+	}
+	if !manifest.ValidVersion(req.Version) {
+		return nil, fault.New(fault.Usage, "%q cannot be a version", req.Version).
+			Line("A version is 1 to 64 of letters, digits, dot, plus, underscore and hyphen.").Do("give one: --version 1.0.0")
+	}
+	bs, err := readBuilds(ctx, req.Channel.App, req.Kind, req.Files)
+	if err != nil {
+		return nil, err
+	}
+	defer bs.close()
+
+	r, err := p.begin(req.Channel, req.DryRun || req.DraftOnly)
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	m, err := r.manifest(req, bs.artifacts())
+	if err != nil {
+		return nil, err
+	}
+	res := r.result(m, bs)
+	if r.already(req, m) {
+		res.Already, res.DryRun = true, req.DryRun
+		res.published(r.ch.Held, r.role)
+		if !req.DryRun && !req.DraftOnly {
+			// What a crash or a lost disk block took away is put back.
+			return res, r.store(ctx, r.ch.Held.Manifest, bs)
+		}
+		return res, nil
+	}
+	if err := r.check(req, m); err != nil {
+		return nil, err
+	}
+	if err := r.mayAllSign(req.Keys); err != nil {
+		return nil, err
+	}
+	payload, err := manifest.Draft(m, r.now)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case req.DryRun:
+		res.DryRun = true
+		return res, nil
+	case req.DraftOnly:
+		return res, r.writeDraft(req.DraftDir, m, payload, res)
+	case len(req.Keys) == 0:
+		return nil, fault.New(fault.Usage, "there is no key to sign %s with", m.Name()).
+			Line("%d of %d release keys must sign. Nothing was published.", r.role.Threshold, len(r.role.Keys)).
+			Do("name one: --key file:PATH, or keys.release in publisher.yaml").
+			Do("or write the draft for others to sign: --draft")
+	}
+	env, err := r.pending(req.DraftDir, m, payload)
+	if err != nil {
+		return nil, err
+	}
+	return r.finish(ctx, env, req.Keys, bs, req.DraftDir)
+}
+
+// release is one run of Publish or PublishEnvelope against one reading of the
+// repository, which nobody else changes meanwhile.
+type release struct {
+	p      *Publisher
+	now    time.Time
+	writer *repo.Writer // nil when nothing will be written
+	ch     *repo.Channel
+	trust  *manifest.Trust // of an agent that has seen all there is
+	cycle  *manifest.Cycle
+	role   keys.Role
+	names  map[keys.ID]string
+}
+
+func (p *Publisher) begin(name manifest.Channel, readOnly bool) (_ *release, err error) {
+	r := &release{p: p, now: p.now().UTC().Truncate(time.Second)}
+	if !readOnly {
+		if r.writer, err = p.repo.Lock(); err != nil {
+			return nil, err
+		}
+	}
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
+	state, err := p.repo.Read()
+	if err != nil {
+		return nil, err
+	}
+	if r.ch, err = state.Channel(name); err != nil {
+		return nil, err
+	}
+	if r.ch.Err != nil {
+		return nil, r.ch.Err
+	}
+	// What comes out must convince an agent with everything this repository ever said,
+	// and a true clock. Its root must not have run out either.
+	r.trust, _, err = manifest.Load(state.Trust.Snapshot(), manifest.Options{Clock: p.now})
+	if err != nil {
+		return nil, err
+	}
+	if r.cycle, err = r.trust.Begin(); err != nil {
+		if errors.Is(err, fault.RootExpired) {
+			return nil, fault.New(fault.RootExpired, "this fleet's root is out of date: no machine would believe a release").
+				Line("Root version %d expired %s. Nothing was published.", r.trust.RootVersion(), stamp(r.trust.Root().Expires)).
+				Do("have the root keys sign the next root version")
+		}
+		return nil, err
+	}
+	return r, r.readRole(state.Trust.Root())
+}
+
+func (r *release) readRole(root *manifest.Root) error {
+	r.role.Threshold, r.names = r.ch.Spec.Release.Threshold, map[keys.ID]string{}
+	for _, id := range r.ch.Spec.Release.KeyIDs {
+		k, err := keys.ParsePublicKey(root.Keys[id])
+		if err != nil {
+			return fault.New(fault.BadKey, "reading release key %s of root: %w", id, err)
+		}
+		r.role.Keys = append(r.role.Keys, k)
+		r.names[id] = keyName(k)
+	}
+	return nil
+}
+
+func (r *release) close() {
+	if r.writer != nil {
+		r.writer.Close()
+		r.writer = nil
+	}
+}
+
+// finish signs env with the keys at hand and publishes it if they are enough.
+func (r *release) finish(ctx context.Context, env *manifest.Envelope, signers []keys.Signer, bs builds, draftDir string) (*PublishResult, error) {
+	for _, s := range signers {
+		if err := sign(ctx, env, s); err != nil {
+			return nil, err
+		}
+	}
+	m, err := manifest.ReadManifestDraft(env.Payload)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := r.role.Verify(string(env.Type), env.Payload, env.Signatures); err != nil {
+		return nil, r.keepDraft(draftDir, m, env, bs, err)
+	}
+	v, _, err := r.cycle.Manifest(r.ch.Name, env.Marshal())
+	if err != nil {
+		return nil, err
+	}
+	res := r.result(m, bs)
+	res.published(v, r.role)
+	if err := r.store(ctx, m, bs); err != nil {
+		return nil, err
+	}
+	if err := r.writer.Publish(r.ch.Name, m.Order(), env.Marshal()); err != nil {
+		return nil, err
+	}
+	r.dropDraft(draftDir, m, env)
+	return res, nil
+}
+
+// store puts everything a manifest names into the repository. The manifest itself comes
+// last, elsewhere: whoever sees it finds the rest.
+func (r *release) store(ctx context.Context, m *manifest.Manifest, bs builds) error {
+	for _, b := range bs {
+		if err := r.writer.AddData(ctx, b.file, b.artifact.Length, b.artifact.SHA256); err != nil {
+			return err
+		}
+		if err := r.writer.AddInfo(b.info); err != nil {
+			return err
+		}
+		torrent, magnet := r.p.metainfo(m, b)
+		if err := r.writer.AddRelease(m.App, m.Release.Version, b.artifact.Platform(), b.artifact.SHA256, torrent, magnet); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// result is what there is to say of m, signed or not.
+func (r *release) result(m *manifest.Manifest, bs builds) *PublishResult {
+	res := &PublishResult{
+		Channel: r.ch.Name, Version: m.Release.Version, Epoch: m.Epoch, Sequence: m.Sequence,
+		Issued: m.Issued, Expires: m.Expires, Threshold: r.role.Threshold,
+		SignedBy: []KeyFile{}, Tree: r.p.Tree(),
+	}
+	paths := map[manifest.Platform]string{}
+	for _, b := range bs {
+		paths[b.artifact.Platform()] = b.path
+	}
+	for i := range m.Artifacts {
+		a := &m.Artifacts[i]
+		one := ArtifactResult{Platform: a.Platform().String(), File: paths[a.Platform()], Length: a.Length, SHA256: a.SHA256}
+		if pl, ok := a.Usable(); ok {
+			one.Infohash = pl.Infohash
+		}
+		res.Artifacts = append(res.Artifacts, one)
+	}
+	if last := r.ch.Latest; last != nil {
+		res.Previous, res.PreviousOrder = last.Release.Version, last.Order().String()
+		for i := range last.Artifacts {
+			if _, ok := paths[last.Artifacts[i].Platform()]; !ok {
+				res.Left = append(res.Left, last.Artifacts[i].Platform().String())
+			}
+		}
+	}
+	return res
+}
+
+// published fills in what only a verified manifest has.
+func (res *PublishResult) published(v *manifest.Verified, role keys.Role) {
+	m := v.Manifest
+	res.Epoch, res.Sequence, res.Issued, res.Expires = m.Epoch, m.Sequence, m.Issued, m.Expires
+	res.Manifest = v.Hash.Prefixed()
+	res.SignedBy = res.SignedBy[:0]
+	for _, id := range v.SignedBy {
+		for _, k := range role.Keys {
+			if k.ID() == id {
+				res.SignedBy = append(res.SignedBy, KeyFile{Path: keyName(k), ID: id})
+			}
+		}
+	}
+}
+
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
