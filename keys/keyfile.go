@@ -137,7 +137,7 @@ func WritePrivate(path string, s Signer, passphrase []byte) error {
 		return fmt.Errorf("writing private key %q: %w", path, err)
 	}
 	if err := writeNew(path, pem.EncodeToMemory(block), 0o600); err != nil {
-		return fmt.Errorf("writing private key: %w", err)
+		return fmt.Errorf("writing private key %q: %w", path, err)
 	}
 	if err := WritePublic(path+".pub", own.pub); err != nil {
 		return errors.Join(err, os.Remove(path)) // ours: writeNew has just made it
@@ -155,7 +155,7 @@ func WritePublic(path string, k PublicKey) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("writing public key: %w", err)
+		return fmt.Errorf("writing public key %q: %w", path, err)
 	}
 	return nil
 }

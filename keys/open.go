@@ -34,19 +34,22 @@ type PassphraseFunc func(ctx context.Context, what string) ([]byte, error)
 // Open returns the signer that ref names. It asks for a passphrase, once, when the key
 // has one; ask may be nil.
 //
-//	file:PATH                    an OpenSSH private key; a bare PATH is the same
+//	file:PATH                    an OpenSSH private key that only its owner can use; a bare
+//	                             PATH is the same
 //	agent:SHA256:…               the key with that fingerprint in the ssh-agent
 //	agent:PATH.pub               the key of that public key file in the ssh-agent
 //	env:NAME                     an OpenSSH private key in a variable, unset after reading
 //	stdin:                       an OpenSSH private key on standard input
 //	cmd:PATH.pub=PROGRAM ARGS    a program that signs with the key of that public key file
 //
-// FIDO2 keys sign through the agent. A program of cmd: is started for every signature,
-// without a shell; ARGS are split at white space, with no quoting. It reads the bytes to
-// be signed from standard input until its end (about 110 bytes, [ToBeSigned]), writes
-// the signature in SSH wire form to standard output (string "ssh-ed25519", string of 64
-// bytes, each after its length in 4 bytes big endian) and exits with 0; what it writes
-// to standard error is shown when it fails.
+// The agent is the one at the Unix socket SSH_AUTH_SOCK; FIDO2 keys sign through it.
+//
+// A program of cmd: signs with a key that is elsewhere, in a KMS or an HSM. It is started
+// for every signature, without a shell: what follows the first "=" is split at white
+// space, with no quoting. It reads the bytes to be signed from standard input until the
+// end (about 110 bytes, [ToBeSigned]), writes the signature in SSH wire form to standard
+// output (the string "ssh-ed25519", then the 64 bytes, each after its length in 4 bytes
+// big endian) and exits with 0. What it writes to standard error is shown when it fails.
 func Open(ctx context.Context, ref string, ask PassphraseFunc) (Signer, error) {
 	s, err := openRef(ctx, ref, ask)
 	if err != nil {

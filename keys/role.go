@@ -20,7 +20,7 @@ type ThresholdError struct {
 }
 
 func (e *ThresholdError) Error() string {
-	return fmt.Sprintf("%d of %d required signatures are valid", e.Have, e.Want)
+	return fmt.Sprintf("%d of %d required signatures", e.Have, e.Want)
 }
 
 // Is reports whether target is [ErrThreshold].
