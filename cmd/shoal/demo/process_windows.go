@@ -1,0 +1,10 @@
+package demo
+
+import "os/exec"
+
+func own(*exec.Cmd) {}
+
+// Windows has no signal that asks a process to end.
+func interrupt(cmd *exec.Cmd) { cmd.Process.Kill() }
+
+func kill(cmd *exec.Cmd) { cmd.Process.Kill() }
