@@ -16,11 +16,8 @@ func (c *cli) agentConfig() (agent.Config, error) {
 	if _, err := c.load("agent", &file); err != nil {
 		return agent.Config{}, err
 	}
-	if _, err := parseLevel(file.Log.Level); err != nil {
-		return agent.Config{}, fault.New(fault.Config, "log.level: %w", err)
-	}
-	if err := checkLogFormat(file.Log.Format); err != nil {
-		return agent.Config{}, fault.New(fault.Config, "log.format: %w", err)
+	if err := checkLog(file.Log); err != nil {
+		return agent.Config{}, err
 	}
 	cfg := agentFromFile(file)
 	dir, err := filepath.Abs(c.stateDir())
@@ -71,16 +68,4 @@ func agentFromFile(f config.Agent) agent.Config {
 		})
 	}
 	return cfg
-}
-
-// checkMeaning asks the room a configuration is for whether its values make sense.
-func (c *cli) checkMeaning(cfg any) error {
-	file, ok := cfg.(*config.Agent)
-	if !ok {
-		return nil
-	}
-	a := agentFromFile(*file)
-	a.StateDir = c.stateDir()
-	_, err := a.WithDefaults()
-	return err
 }

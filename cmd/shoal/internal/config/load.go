@@ -54,6 +54,14 @@ type Origin struct {
 	Where string // the flag, the variable or FILE:LINE; empty for a default
 }
 
+// File is the file the value came from; empty for anything else.
+func (o Origin) File() string {
+	if o.Kind != "file" {
+		return ""
+	}
+	return o.Where[:strings.LastIndexByte(o.Where, ':')]
+}
+
 func (o Origin) String() string { return strings.TrimSpace(o.Kind + " " + o.Where) }
 
 // Loaded tells how a configuration came about.

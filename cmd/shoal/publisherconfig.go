@@ -1,0 +1,103 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"shoal/cmd/shoal/internal/config"
+	"shoal/internal/fault"
+	"shoal/publisher"
+)
+
+// publisherConfig is the publisher's configuration as files, environment and flags
+// give it, with its paths and its logger filled in.
+func (c *cli) publisherConfig() (publisher.Config, error) {
+	file := config.DefaultPublisher()
+	loaded, err := c.load("publisher", &file)
+	if err != nil {
+		return publisher.Config{}, err
+	}
+	if err := checkLog(file.Log); err != nil {
+		return publisher.Config{}, err
+	}
+	cfg := publisherFromFile(file)
+	// What a file says is meant beside that file; what a person types now is meant here.
+	cfg.Store = beside(loaded.Origins["store"], cfg.Store)
+	cfg.Keys.PassphraseFile = beside(loaded.Origins["keys.passphrase_file"], cfg.Keys.PassphraseFile)
+	for i, ref := range cfg.Keys.Release {
+		cfg.Keys.Release[i] = refBeside(loaded.Origins["keys.release"], ref)
+	}
+	c.passphraseDefault = cfg.Keys.PassphraseFile
+	cfg.Logger = c.serviceLog(file.Log.Level, file.Log.Format)
+	return cfg, nil
+}
+
+func publisherFromFile(f config.Publisher) publisher.Config {
+	cfg := publisher.Config{
+		App: f.App, Store: f.Store,
+		Keys: publisher.KeysConfig{Release: append([]string(nil), f.Keys.Release...), PassphraseFile: f.Keys.PassphraseFile},
+		Serve: publisher.ServeConfig{
+			Listen: f.Serve.Listen, Swarm: f.Serve.Swarm, PublicURL: f.Serve.PublicURL, Up: f.Serve.Up.Bytes(),
+		},
+	}
+	for _, ch := range f.Channels {
+		cfg.Channels = append(cfg.Channels, publisher.ChannelConfig{Name: ch.Name, Expires: ch.Expires.Duration()})
+	}
+	return cfg
+}
+
+// beside makes a path that a configuration file says absolute: it is meant from that
+// file's directory.
+func beside(o config.Origin, path string) string {
+	if o.Kind != "file" || path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(o.File()), path)
+}
+
+// refBeside is beside for the path within a key reference.
+func refBeside(o config.Origin, ref string) string {
+	scheme, path, ok := strings.Cut(ref, ":")
+	switch {
+	case !ok:
+		return beside(o, ref)
+	case scheme == "file", scheme == "agent" && strings.HasSuffix(path, ".pub"):
+		return scheme + ":" + beside(o, path)
+	case runtime.GOOS == "windows" && len(scheme) == 1: // a drive
+		return beside(o, ref)
+	}
+	return ref
+}
+
+func checkLog(l config.Log) error {
+	if _, err := parseLevel(l.Level); err != nil {
+		return fault.New(fault.Config, "log.level: %w", err)
+	}
+	if err := checkLogFormat(l.Format); err != nil {
+		return fault.New(fault.Config, "log.format: %w", err)
+	}
+	return nil
+}
+
+// checkMeaning asks the room a configuration is for whether its values make sense.
+func (c *cli) checkMeaning(cfg any) error {
+	switch file := cfg.(type) {
+	case *config.Agent:
+		a := agentFromFile(*file)
+		a.StateDir = os.TempDir() // not part of the file
+		_, err := a.WithDefaults()
+		if err == nil {
+			err = checkLog(file.Log)
+		}
+		return err
+	case *config.Publisher:
+		p := publisherFromFile(*file)
+		if err := p.Validate(); err != nil {
+			return err
+		}
+		return checkLog(file.Log)
+	}
+	return nil
+}
