@@ -52,7 +52,7 @@ type PublishResult struct {
 	Expires   time.Time        `json:"expires"`
 	Manifest  string           `json:"manifest,omitempty"` // payload hash, once there is one
 	Artifacts []ArtifactResult `json:"artifacts"`
-	SignedBy  []KeyFile        `json:"signed_by"` // Path is the key's comment
+	SignedBy  []SignedBy       `json:"signed_by"`
 	Threshold int              `json:"threshold"`
 
 	Previous      string   `json:"previous,omitempty"`       // version it replaces
@@ -62,6 +62,12 @@ type PublishResult struct {
 	Tree          string   `json:"tree"`                     // the static files
 	Already       bool     `json:"already"`                  // it was published, and nothing was changed
 	DryRun        bool     `json:"dry_run,omitempty"`        // nothing was changed
+}
+
+// SignedBy is a key that signed.
+type SignedBy struct {
+	Name string  `json:"name"` // its comment in root
+	ID   keys.ID `json:"id"`
 }
 
 // ArtifactResult is one file of a release.
@@ -264,7 +270,7 @@ func (r *release) result(m *manifest.Manifest, bs builds) *PublishResult {
 	res := &PublishResult{
 		Channel: r.ch.Name, Version: m.Release.Version, Epoch: m.Epoch, Sequence: m.Sequence,
 		Issued: m.Issued, Expires: m.Expires, Threshold: r.role.Threshold,
-		SignedBy: []KeyFile{}, Tree: r.p.Tree(),
+		SignedBy: []SignedBy{}, Tree: r.p.Tree(),
 	}
 	paths := map[manifest.Platform]string{}
 	for _, b := range bs {
@@ -298,7 +304,7 @@ func (res *PublishResult) published(v *manifest.Verified, role keys.Role) {
 	for _, id := range v.SignedBy {
 		for _, k := range role.Keys {
 			if k.ID() == id {
-				res.SignedBy = append(res.SignedBy, KeyFile{Path: keyName(k), ID: id})
+				res.SignedBy = append(res.SignedBy, SignedBy{Name: keyName(k), ID: id})
 			}
 		}
 	}

@@ -290,3 +290,17 @@ func failure(doing string, err error) error {
 	}
 	return fault.New(fault.IO, "%s: %w", doing, err)
 }
+
+// FleetID returns the hash of the first root's payload, which is the fleet's name in
+// every document.
+func (r *Repo) FleetID() (manifest.FleetID, error) {
+	b, err := r.read(tree.Root(1), manifest.MaxRoot)
+	if err != nil {
+		return manifest.FleetID{}, failure("reading the first root", err)
+	}
+	env, err := manifest.ParseEnvelope(b, manifest.TypeRoot)
+	if err != nil {
+		return manifest.FleetID{}, broken(tree.Root(1), err)
+	}
+	return manifest.FleetID(env.PayloadHash()), nil
+}

@@ -1,0 +1,256 @@
+// Package origin serves a repository's tree of static files over HTTP.
+//
+// It hands out the names that package tree knows and nothing else, follows no link out
+// of the tree and lists no directory. Whatever is served has a strong ETag, so that a
+// machine which asks again for what it has gets no bytes, and a download that broke off
+// goes on where it was. Readers that are too slow are let go.
+package origin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"shoal/manifest"
+	"shoal/manifest/tree"
+)
+
+const (
+	// maxHashed is the largest file that is hashed for its ETag when it is asked for;
+	// larger ones have their hash in their name, or are told apart by time and size.
+	maxHashed = manifest.MaxManifest
+
+	// A reader must take a chunk in the time, which is about 4 KiB/s.
+	chunk     = 256 << 10
+	chunkTime = time.Minute
+
+	maxDownloads = 256 // at a time; more are asked to come back
+)
+
+// Tree is an http.Handler for the files in a directory. Its methods may be called
+// concurrently.
+type Tree struct {
+	root      *os.Root
+	limit     *rate.Limiter // nil: none
+	slots     chan struct{}
+	given     atomic.Int64
+	chunkTime time.Duration
+}
+
+// Open returns a handler for the tree in dir that gives away at most up bytes of
+// payload per second; zero is no bound.
+func Open(dir string, up int64) (*Tree, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	t := &Tree{root: root, slots: make(chan struct{}, maxDownloads), chunkTime: chunkTime}
+	if up > 0 {
+		t.limit = rate.NewLimiter(rate.Limit(up), chunk)
+	}
+	return t, nil
+}
+
+// Close releases the directory.
+func (t *Tree) Close() error { return t.root.Close() }
+
+// Given is how many bytes of payload were sent: data, and the same under a release's name.
+func (t *Tree) Given() int64 { return t.given.Load() }
+
+func (t *Tree) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
+		return
+	}
+	name, ok := strings.CutPrefix(r.URL.Path, "/")
+	if !ok || !tree.Valid(name) {
+		http.NotFound(w, r)
+		return
+	}
+	f, fi, err := t.open(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		http.NotFound(w, r)
+		return
+	case err != nil:
+		http.Error(w, "this file cannot be read", http.StatusInternalServerError)
+		return
+	}
+	defer f.Close()
+	tag, err := etag(name, f, fi)
+	if err != nil {
+		http.Error(w, "this file cannot be read", http.StatusInternalServerError)
+		return
+	}
+	h := w.Header()
+	h.Set("ETag", tag)
+	h.Set("Content-Type", contentType(name))
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", caching(name))
+	if payload(name) && r.Method == http.MethodGet {
+		select {
+		case t.slots <- struct{}{}:
+			defer func() { <-t.slots }()
+		default:
+			h.Set("Retry-After", "10")
+			http.Error(w, "too many downloads at once; the swarm has it too", http.StatusServiceUnavailable)
+			return
+		}
+		w = &download{ResponseWriter: w, t: t, ctx: r.Context()}
+	}
+	http.ServeContent(w, r, "", modTime(name, fi), f)
+}
+
+// open opens a regular file of the tree. The root keeps links from leading out of it.
+func (t *Tree) open(name string) (*os.File, fs.FileInfo, error) {
+	path := filepath.FromSlash(name)
+	// Asked before opening: a pipe among the files would block.
+	fi, err := t.root.Stat(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !fi.Mode().IsRegular() {
+		return nil, nil, fs.ErrNotExist
+	}
+	f, err := t.root.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if fi, err = f.Stat(); err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, fi, nil
+}
+
+// etag is the SHA-256 of the content: from the name where the name is the hash, else of
+// the bytes. Only a release under its name for people is too large for that.
+func etag(name string, f *os.File, fi fs.FileInfo) (string, error) {
+	dir, base, _ := strings.Cut(name, "/")
+	switch {
+	case dir == "data" || dir == "info":
+		return `"` + base + `"`, nil
+	case payload(name) || fi.Size() > maxHashed:
+		return fmt.Sprintf(`"%x-%x"`, fi.ModTime().UnixNano(), fi.Size()), nil
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxHashed))
+	if err != nil {
+		return "", err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	return `"` + manifest.Sum(b).String() + `"`, nil
+}
+
+// payload reports whether name holds what releases are made of, and not a document.
+func payload(name string) bool {
+	return strings.HasPrefix(name, "data/") || strings.HasPrefix(name, "releases/") &&
+		!strings.HasSuffix(name, tree.Torrent) && !strings.HasSuffix(name, tree.Magnet)
+}
+
+func contentType(name string) string {
+	switch {
+	case strings.HasSuffix(name, ".json"):
+		return "application/json"
+	case strings.HasSuffix(name, tree.Torrent):
+		return "application/x-bittorrent"
+	case strings.HasSuffix(name, tree.Magnet):
+		return "text/plain; charset=utf-8"
+	}
+	return "application/octet-stream"
+}
+
+func caching(name string) string {
+	if strings.HasPrefix(name, "data/") || strings.HasPrefix(name, "info/") {
+		return "public, max-age=31536000, immutable" // the name is the hash of the content
+	}
+	return "no-cache" // may be kept, and must be asked for again
+}
+
+// modTime is zero, and so not sent, for documents: two of them within one second differ
+// in their ETag alone.
+func modTime(name string, fi fs.FileInfo) time.Time {
+	if payload(name) {
+		return fi.ModTime()
+	}
+	return time.Time{}
+}
+
+// download is the body of one payload: counted, limited, and given up when its reader
+// stalls. It passes whole chunks on, so that the kernel can send them from the file.
+type download struct {
+	http.ResponseWriter
+	t   *Tree
+	ctx context.Context
+}
+
+func (d *download) Write(p []byte) (int, error) {
+	var sent int
+	for sent < len(p) {
+		part := p[sent:min(len(p), sent+chunk)]
+		if err := d.before(len(part)); err != nil {
+			return sent, err
+		}
+		n, err := d.ResponseWriter.Write(part)
+		sent += n
+		d.t.given.Add(int64(n))
+		if err != nil {
+			return sent, err
+		}
+	}
+	return sent, nil
+}
+
+// ReadFrom is what http.ServeContent copies with.
+func (d *download) ReadFrom(src io.Reader) (int64, error) {
+	to, ok := d.ResponseWriter.(io.ReaderFrom)
+	file, limited := src.(*io.LimitedReader)
+	if !ok || !limited {
+		return io.Copy(struct{ io.Writer }{d}, src)
+	}
+	var sent int64
+	for file.N > 0 {
+		want := min(chunk, file.N)
+		if err := d.before(int(want)); err != nil {
+			return sent, err
+		}
+		n, err := to.ReadFrom(&io.LimitedReader{R: file.R, N: want})
+		sent += n
+		file.N -= n
+		d.t.given.Add(n)
+		if err != nil || n < want {
+			return sent, err
+		}
+	}
+	return sent, nil
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (d *download) Unwrap() http.ResponseWriter { return d.ResponseWriter }
+
+// before waits until n more bytes may go, and gives them a deadline of their own: a
+// download as a whole may take as long as it needs.
+func (d *download) before(n int) error {
+	if d.t.limit != nil {
+		if err := d.t.limit.WaitN(d.ctx, n); err != nil {
+			return err
+		}
+	}
+	err := http.NewResponseController(d.ResponseWriter).SetWriteDeadline(time.Now().Add(d.t.chunkTime))
+	if errors.Is(err, http.ErrNotSupported) {
+		return nil
+	}
+	return err
+}

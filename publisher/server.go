@@ -1,0 +1,154 @@
+package publisher
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"shoal/manifest"
+	"shoal/publisher/origin"
+	"shoal/publisher/tracker"
+	"shoal/swarm"
+)
+
+// server answers the origin's HTTP requests. It has no mux: a mux redirects what it
+// finds unclean, and everything that is not exactly one of our names is not found.
+type server struct {
+	p       *Publisher
+	node    *swarm.Node
+	tracker *tracker.Tracker
+	files   *origin.Tree
+	seeds   *seeds
+	started time.Time
+	http    netip.AddrPort
+	ready   atomic.Bool
+}
+
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		// Nothing here takes a body. Without a deadline its sender could hold us while the
+		// server reads it away.
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(headerTimeout))
+		w.Header().Set("Connection", "close")
+		http.Error(w, "nothing here takes a body", http.StatusRequestEntityTooLarge)
+		return
+	}
+	switch r.URL.Path {
+	case "/announce":
+		s.tracker.ServeAnnounce(w, r)
+	case "/scrape":
+		s.tracker.ServeScrape(w, r)
+	case "/healthz":
+		s.serveHealth(w, r)
+	case "/api/v1/status":
+		s.serveStatus(w, r)
+	default:
+		s.files.ServeHTTP(w, r)
+	}
+}
+
+// serveHealth answers 200 once everything published is served, and 503 before.
+func (s *server) serveHealth(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	if !s.ready.Load() {
+		http.Error(w, "starting", http.StatusServiceUnavailable)
+		return
+	}
+	w.Write([]byte("ok\n"))
+}
+
+// Status is what GET /api/v1/status answers, with the schema "shoal.serve/v1". Bytes
+// count payload since the start; members are only ever added.
+type Status struct {
+	Schema   string           `json:"schema"`
+	FleetID  manifest.FleetID `json:"fleet_id"`
+	Ready    bool             `json:"ready"`   // everything published is served
+	Started  time.Time        `json:"started"` // of this process
+	Swarm    string           `json:"swarm"`   // host:port the seed listens on
+	Given    Given            `json:"given"`
+	Tracker  TrackerStatus    `json:"tracker"`
+	Torrents []TorrentStatus  `json:"torrents"`
+}
+
+// Given is payload sent to machines, in bytes.
+type Given struct {
+	Total int64 `json:"total"`
+	Swarm int64 `json:"swarm"` // over BitTorrent
+	HTTP  int64 `json:"http"`  // by the tree: mirrors, webseeds, people
+}
+
+// TrackerStatus is the tracker's numbers.
+type TrackerStatus struct {
+	Peers     int    `json:"peers"`
+	Announces uint64 `json:"announces"`
+	Refused   uint64 `json:"refused"`
+}
+
+// TorrentStatus is one payload on offer.
+type TorrentStatus struct {
+	Infohash manifest.Infohash `json:"infohash"`
+	SHA256   manifest.Digest   `json:"sha256"`
+	Channel  manifest.Channel  `json:"channel"`
+	Version  string            `json:"version"`
+	Platform string            `json:"platform"`
+	Length   int64             `json:"length"`
+	Seeding  bool              `json:"seeding"` // false while it is being hashed, or its file is not good
+	Current  bool              `json:"current"` // false when a newer release has taken its place
+	Given    int64             `json:"given"`
+	Peers    int               `json:"peers"`
+}
+
+func (s *server) status() Status {
+	ts := s.tracker.Stats()
+	st := Status{
+		Schema: "shoal.serve/v1", Ready: s.ready.Load(), Started: s.started.UTC().Truncate(time.Second),
+		Swarm: s.node.Addr().String(), Torrents: []TorrentStatus{},
+		Tracker: TrackerStatus{Peers: ts.Peers, Announces: ts.Announces, Refused: ts.Refused},
+	}
+	if id, err := s.p.repo.FleetID(); err == nil {
+		st.FleetID = id
+	}
+	stats := map[[20]byte]swarm.TorrentStats{}
+	for _, t := range s.node.Stats().Torrents {
+		stats[t.Infohash] = t
+	}
+	s.seeds.mu.Lock()
+	defer s.seeds.mu.Unlock()
+	st.Given.Swarm = s.seeds.dropped
+	for hash, h := range s.seeds.have {
+		t := stats[hash]
+		st.Given.Swarm += t.Bytes.Given
+		st.Torrents = append(st.Torrents, TorrentStatus{
+			Infohash: hash, SHA256: h.payload.SHA256, Channel: h.Channel, Version: h.Version, Platform: h.Platform.String(),
+			Length: h.payload.Length, Seeding: h.serving, Current: h.oldSince.IsZero(), Given: t.Bytes.Given, Peers: t.Peers,
+		})
+	}
+	slices.SortFunc(st.Torrents, func(a, b TorrentStatus) int {
+		return strings.Compare(a.Channel.String()+" "+a.Platform+" "+a.Infohash.String(), b.Channel.String()+" "+b.Platform+" "+b.Infohash.String())
+	})
+	st.Given.HTTP = s.files.Given()
+	st.Given.Total = st.Given.Swarm + st.Given.HTTP
+	return st
+}
+
+func (s *server) serveStatus(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
+		return
+	}
+	b, err := json.Marshal(s.status())
+	if err != nil {
+		http.Error(w, "the status cannot be told", http.StatusInternalServerError)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.Write(append(b, '\n'))
+}
