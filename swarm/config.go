@@ -1,0 +1,37 @@
+package swarm
+
+import (
+	"fmt"
+	"log/slog"
+)
+
+const (
+	clientName   = "shoal"
+	peerIDPrefix = "-SH0100-" // BEP 20
+
+	defaultMaxPeers = 50
+)
+
+// Config is what [New] needs. The zero value is a node on any free port.
+type Config struct {
+	// Listen is the "host:port" to accept peers on, over TCP. An empty host is every
+	// address of the machine, port 0 any free port; empty is ":0". If it names an
+	// address, peers are dialled from that address too.
+	Listen string
+	// Origins are the publisher's swarm listeners, "host:port". They are not dialled for
+	// being here; their bytes are counted as ClassOrigin.
+	Origins []string
+	// Limits are the first limits, see Node.SetLimits.
+	Limits Limits
+	// MaxPeers is how many peers one torrent is connected to at most; zero means 50.
+	MaxPeers int
+	// Logger receives what the node does. If nil, nothing is logged.
+	Logger *slog.Logger
+}
+
+func (c *Config) validate() error {
+	if c.MaxPeers < 0 {
+		return fmt.Errorf("max peers %d: cannot be negative", c.MaxPeers)
+	}
+	return c.Limits.validate()
+}

@@ -1,0 +1,362 @@
+package swarm
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// What is understood of the peer wire protocol (BEP 3) here.
+const (
+	protocol     = "\x13BitTorrent protocol"
+	handshakeLen = 68 // protocol, reserved bits, infohash, peer id
+	maxMessage   = 1 << 20
+
+	msgRequest = 6
+	msgPiece   = 7
+	msgCancel  = 8
+
+	requestLen     = 4 + 13 // of a request or a cancel, with its length prefix
+	pieceHeaderLen = 9      // of the body of a piece message, before the payload
+
+	maxHeld  = 2048     // requests; the engine itself refuses more than half of that
+	slice    = 16 << 10 // a paced connection moves at most this much at a time
+	headroom = 64 * requestLen
+)
+
+type requestMsg [requestLen]byte
+
+func (r *requestMsg) length() int64 { return int64(binary.BigEndian.Uint32(r[13:])) }
+
+// A conn is one peer connection as the torrent engine sees it. It counts, and it is where
+// the limits of the peer's class act; below it is TCP, and may be more.
+//
+// Upload is limited by holding back the peer's requests: the engine answers what it is
+// shown, so what it has to say besides never queues behind payload that may not be sent
+// yet. Download is limited by reading slowly, but only on the connections that bring
+// payload.
+//
+// That needs the connection's messages in the clear. A peer that insists on obfuscating
+// everything (MSE with RC4) has whole connections slowed down instead, both ways.
+type conn struct {
+	net.Conn
+	tr      *transport
+	remote  netip.AddrPort
+	dialled bool
+	class   atomic.Int32
+	port    atomic.Uint32 // where the peer says it listens
+	greeted atomic.Bool   // the BitTorrent handshake is done
+
+	timer *time.Timer // of the handshake, for those that dialled us; guarded by tr.mu
+
+	closing sync.Once
+	closed  chan struct{}
+
+	out sniffer // what has been written; used by the writer only
+
+	// Used by the reader only.
+	parse   parser
+	scratch []byte // read into when the engine offers little room
+	pending []byte // of scratch; goes before anything else
+	owes    bool   // payload was read, and may have to be waited for
+
+	rmu      sync.Mutex   // guards what follows; may be taken with a bucket's lock held
+	held     []requestMsg // not shown to the engine yet
+	ready    []byte       // whole messages to show it next
+	lined    bool         // in the queue of a bucket
+	reading  bool         // the reader waits for the peer, between two messages
+	poked    bool         // the read deadline is moved to wake the reader
+	deadline time.Time    // the read deadline the engine set
+}
+
+// errPoked wakes the reader.
+var errPoked = errors.New("something to deliver")
+
+func (c *conn) Class() Class { return Class(c.class.Load()) }
+
+// Read delivers what the peer sent, without the requests that have to wait, and with
+// those that need not wait any longer.
+func (c *conn) Read(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	up, down := c.tr.limits.of(c.Class())
+	for {
+		if len(c.pending) > 0 {
+			n := copy(b, c.pending)
+			c.pending = c.pending[n:]
+			return n, nil
+		}
+		if n := c.deliver(b); n > 0 {
+			return n, nil
+		}
+		if c.owes {
+			c.owes = false
+			down.wait(c.closed)
+		}
+		buf := b
+		if c.parse.between() && len(b) < 2*headroom {
+			if c.scratch == nil {
+				c.scratch = make([]byte, 4*headroom)
+			}
+			buf = c.scratch
+		}
+		// Released requests are put between two messages, in front of which there
+		// must be some room.
+		start := len(c.parse.tail)
+		if up.limited() || c.busy() {
+			start += headroom
+		}
+		if down.limited() {
+			buf = buf[:min(len(buf), start+slice)]
+		}
+		if start >= len(buf) {
+			start = len(c.parse.tail) // the engine is still at its handshake
+		}
+		n, err := c.fill(buf[start:])
+		if err == errPoked {
+			continue
+		}
+		c.tr.received(c.Class(), n)
+		copy(buf[start-len(c.parse.tail):], c.parse.tail)
+		n, payload := c.filter(buf, start-len(c.parse.tail), start+n, up)
+		if payload > 0 {
+			down.spend(payload)
+			c.owes = true
+		}
+		if err != nil {
+			n += copy(buf[n:], c.parse.tail)
+			c.parse.tail = c.parse.tail[:0]
+		}
+		if n > 0 && &buf[0] != &b[0] {
+			c.pending = buf[:n]
+			n, err = copy(b, c.pending), nil // an error will come again
+			c.pending = c.pending[n:]
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+// deliver hands out what is ready, if the engine is between two messages.
+func (c *conn) deliver(b []byte) int {
+	c.rmu.Lock()
+	defer c.rmu.Unlock()
+	if len(c.ready) == 0 || !c.parse.between() {
+		return 0
+	}
+	n := copy(b, c.ready)
+	if c.ready = c.ready[n:]; len(c.ready) == 0 {
+		c.ready = nil
+	}
+	return n
+}
+
+func (c *conn) busy() bool {
+	c.rmu.Lock()
+	defer c.rmu.Unlock()
+	return len(c.held)+len(c.ready) > 0
+}
+
+// fill reads from the peer once. errPoked says that there is something to deliver now.
+func (c *conn) fill(b []byte) (int, error) {
+	c.rmu.Lock()
+	c.reading = c.parse.between()
+	if c.reading && len(c.ready) > 0 {
+		c.reading = false
+		c.rmu.Unlock()
+		return 0, errPoked
+	}
+	c.rmu.Unlock()
+	n, err := c.Conn.Read(b)
+	c.rmu.Lock()
+	defer c.rmu.Unlock()
+	c.reading = false
+	if c.poked {
+		c.poked = false
+		c.Conn.SetReadDeadline(c.deadline)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			if err = nil; n == 0 {
+				err = errPoked
+			}
+		}
+	}
+	return n, err
+}
+
+// filter moves the messages in buf[from:to] to the start of buf, leaves out the requests
+// that have to wait, and puts in those that are ready. It returns how many bytes there
+// are then, and how many of them are, or announce, payload.
+func (c *conn) filter(buf []byte, from, to int, up *bucket) (n int, payload int64) {
+	p := &c.parse
+	p.tail = p.tail[:0]
+	emit := func(length int) {
+		n += copy(buf[n:], buf[from:from+length])
+		from += length
+	}
+	for from < to {
+		if !p.between() {
+			length, paid := p.through(buf[from:to])
+			payload += paid
+			emit(length)
+			continue
+		}
+		n += c.insert(buf[n:from])
+		id, length, ok := p.next(buf[from:to])
+		switch {
+		case !ok:
+			p.tail = append(p.tail, buf[from:to]...)
+			return n, payload
+		case id == msgRequest && length == requestLen:
+			var r requestMsg
+			copy(r[:], buf[from:])
+			if c.hold(r, up) {
+				from += requestLen
+			} else {
+				emit(requestLen)
+			}
+		case id == msgCancel && length == requestLen && c.cancel(buf[from:from+requestLen]):
+			from += requestLen
+		case id == msgPiece && length >= 4+pieceHeaderLen:
+			payload += int64(length - 4 - pieceHeaderLen)
+			p.skip = length
+		default:
+			p.skip = length
+		}
+	}
+	if p.between() {
+		n += c.insert(buf[n:from])
+	}
+	return n, payload
+}
+
+// insert puts ready messages into room, as many as there are and fit. Ready messages are
+// all of one length.
+func (c *conn) insert(room []byte) int {
+	if len(room) < requestLen {
+		return 0
+	}
+	c.rmu.Lock()
+	defer c.rmu.Unlock()
+	n := copy(room[:len(room)/requestLen*requestLen], c.ready)
+	if c.ready = c.ready[n:]; len(c.ready) == 0 {
+		c.ready = nil
+	}
+	return n
+}
+
+// hold keeps a request back if its answer may not be sent yet.
+func (c *conn) hold(r requestMsg, up *bucket) bool {
+	if !up.limited() && !c.busy() {
+		return false
+	}
+	c.rmu.Lock()
+	waiting := len(c.held)
+	c.rmu.Unlock()
+	if waiting >= maxHeld || waiting == 0 && up.take(r.length()) {
+		return false
+	}
+	c.rmu.Lock()
+	c.held = append(c.held, r)
+	line := !c.lined
+	c.lined = true
+	c.rmu.Unlock()
+	if line {
+		up.line(c)
+	}
+	return true
+}
+
+// cancel lets the engine see a request that is held back together with the message that
+// cancels it, because the engine knows how to answer that.
+func (c *conn) cancel(msg []byte) bool {
+	c.rmu.Lock()
+	defer c.rmu.Unlock()
+	for i := range c.held {
+		if string(c.held[i][5:]) == string(msg[5:]) {
+			c.ready = append(append(c.ready, c.held[i][:]...), msg...)
+			c.held = append(c.held[:i], c.held[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// grant implements taker: the request that has waited longest may be answered.
+func (c *conn) grant() (n int64, more bool) {
+	c.rmu.Lock()
+	defer c.rmu.Unlock()
+	if len(c.held) == 0 {
+		c.held, c.lined = nil, false
+		return 0, false
+	}
+	r := &c.held[0]
+	n = r.length()
+	c.ready = append(c.ready, r[:]...)
+	c.held = c.held[1:]
+	if c.lined = len(c.held) > 0; !c.lined {
+		c.held = nil
+	}
+	if c.reading && !c.poked {
+		c.poked = true
+		c.Conn.SetReadDeadline(time.Unix(1, 0))
+	}
+	return n, c.lined
+}
+
+// Write sends what the engine has to say.
+func (c *conn) Write(b []byte) (n int, err error) {
+	up, _ := c.tr.limits.of(c.Class())
+	if c.out.clear(b) || !up.limited() {
+		n, err = c.Conn.Write(b)
+		c.tr.sent(c.Class(), n)
+		return n, err
+	}
+	for len(b) > 0 && err == nil {
+		up.wait(c.closed)
+		var w int
+		w, err = c.Conn.Write(b[:min(len(b), slice)])
+		up.spend(int64(w))
+		c.tr.sent(c.Class(), w)
+		n, b = n+w, b[w:]
+	}
+	return n, err
+}
+
+// SetReadDeadline implements net.Conn.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.rmu.Lock()
+	defer c.rmu.Unlock()
+	c.deadline = t
+	if c.poked {
+		return nil // set when the reader is awake
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// SetDeadline implements net.Conn.
+func (c *conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	err := net.ErrClosed
+	c.closing.Do(func() {
+		close(c.closed)
+		err = c.Conn.Close()
+		c.rmu.Lock()
+		c.held = nil
+		c.rmu.Unlock()
+		c.tr.limits.up.leave(c)
+		c.tr.limits.lanUp.leave(c)
+		c.tr.gone(c)
+	})
+	return err
+}

@@ -1,0 +1,41 @@
+// Package swarm is one BitTorrent node: it serves files, fetches files, and says where
+// the bytes came from.
+//
+// It believes nobody. What [Node.Fetch] leaves behind matches the infohash it was asked
+// for and nothing more is promised; the caller, who knows from a signed document what
+// the file should be, hashes it before using it. An info dict is only ever given to the
+// torrent engine after [OpenInfo] has checked it against the SHA-256 and the infohash a
+// signed document names; magnet links are never followed.
+//
+// # Connections
+//
+// Every peer connection is accepted and dialled by this package, over TCP, and wrapped
+// once. From the wire up:
+//
+//  1. the gate: connections that have not finished the BitTorrent handshake are bounded,
+//     in all and per address, and in time; the one that has been silent longest makes
+//     room for a newcomer, so a flood of silent connections keeps nobody out
+//  2. the class (lan, wan, origin) the peer's address gives it, see [Class]
+//  3. the limits of that class, which only payload waits for; requests, announcements of
+//     pieces and other small messages never queue behind a limit
+//
+// Stock clients are welcome: plain and obfuscated (MSE) handshakes are both accepted.
+// There is no DHT, no UPnP, no uTP and no WebTorrent; peers come from trackers, from
+// peer exchange (BEP 11, unless the torrent is private), and from the addresses a fetch
+// was given, which are offered again for as long as it runs.
+//
+// # Files
+//
+// A served file is read through one descriptor from where it lies, hashed when it is
+// added; nothing is renamed, changed or written. A download is written in place with
+// positioned writes, and what an earlier process left there is used only as far as its
+// pieces hash correctly: neither name nor size nor a record on the side is believed.
+// No file is memory mapped, so a file that shrinks while it is served is an error for
+// the peer that asked and not a fault in this process.
+//
+// # What is not promised
+//
+// The torrent engine may panic on input nobody thought of, in a goroutine of its own,
+// where no caller can recover it. A process that uses this package should be one that a
+// supervisor restarts, and should keep nothing that must survive only in memory.
+package swarm

@@ -1,0 +1,56 @@
+package swarm
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrBadInfo says that bytes are not the info dict a Ref names, or that the dict has
+	// a shape that is not allowed here.
+	ErrBadInfo = errors.New("info dict is not as signed or not of an allowed shape")
+
+	// ErrContent says that a file is not the content its info dict describes.
+	ErrContent = errors.New("file is not the content of this torrent")
+
+	// ErrBusy says that the node is fetching this torrent, or serves it already.
+	ErrBusy = errors.New("torrent is already in use by this node")
+
+	// ErrClosed says that the node was closed, or the torrent dropped, before the call
+	// could finish.
+	ErrClosed = errors.New("swarm node is closed or the torrent was dropped")
+)
+
+// PortError says that the node cannot listen where it was told to.
+type PortError struct {
+	Addr string // as configured
+	Err  error  // for example syscall.EADDRINUSE
+}
+
+func (e *PortError) Error() string { return fmt.Sprintf("listening on %q: %v", e.Addr, e.Err) }
+func (e *PortError) Unwrap() error { return e.Err }
+
+// SpaceError says that a download does not fit where it should go. What had been
+// downloaded is still there, and a later fetch to the same path goes on from it.
+type SpaceError struct {
+	Dir  string // the directory that is full
+	Need int64  // bytes still to be allocated there
+	Have int64  // bytes that are free for this user
+	Err  error  // the operating system's error, if a write found out; may be nil
+}
+
+func (e *SpaceError) Error() string {
+	return fmt.Sprintf("no room in %q: %d more bytes are needed, %d are free", e.Dir, e.Need, e.Have)
+}
+func (e *SpaceError) Unwrap() error { return e.Err }
+
+// DeadlineError says which of the deadlines of [FetchOptions] ended a fetch. What had
+// been downloaded is kept.
+type DeadlineError struct {
+	Which       string // "idle", "total" or "rate"
+	Done, Total int64  // bytes verified, of how many
+}
+
+func (e *DeadlineError) Error() string {
+	return fmt.Sprintf("fetching: the %s deadline passed with %d of %d bytes done", e.Which, e.Done, e.Total)
+}

@@ -1,0 +1,207 @@
+package swarm
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/anacrolix/torrent"
+	"golang.org/x/time/rate"
+)
+
+// How often the node looks again at what classes depend on.
+const classesEvery = time.Minute
+
+// Node is one BitTorrent node. Its methods can be called at any time and from any
+// goroutine; none may be called from a Progress callback.
+type Node struct {
+	log      *slog.Logger
+	tr       *transport
+	cl       *torrent.Client
+	trackers *trackerNet
+
+	ctx    context.Context // ends with ErrClosed when the node closes
+	cancel context.CancelCauseFunc
+
+	closing sync.Once
+	closed  chan struct{}
+
+	mu       sync.Mutex // guards what follows; never held while the engine is called
+	torrents map[[20]byte]*share
+	dropped  Stats          // the sums of those that are no longer there
+	running  sync.WaitGroup // what Close waits for; added to under mu while not closed
+}
+
+// New starts a node. If it cannot listen, the error is a *PortError.
+func New(c Config) (*Node, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	if c.Listen == "" {
+		c.Listen = ":0"
+	}
+	if c.MaxPeers == 0 {
+		c.MaxPeers = defaultMaxPeers
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	classes, err := newClassifier(c.Origins)
+	if err != nil {
+		return nil, err
+	}
+	tr, err := newTransport(c.Listen, classes, c.Logger)
+	if err != nil {
+		return nil, err
+	}
+	tr.limits.set(c.Limits)
+	n := &Node{
+		log: c.Logger, tr: tr, trackers: newTrackerNet(),
+		closed: make(chan struct{}), torrents: make(map[[20]byte]*share),
+	}
+	n.ctx, n.cancel = context.WithCancelCause(context.Background())
+	if n.cl, err = torrent.NewClient(n.engineConfig(c)); err != nil {
+		tr.close()
+		close(tr.done)
+		return nil, err
+	}
+	n.cl.AddListener(tr)
+	n.cl.AddDialer(tr)
+	n.running.Go(n.watchClasses)
+	return n, nil
+}
+
+// engineConfig is how the torrent engine is set up.
+func (n *Node) engineConfig(c Config) *torrent.ClientConfig {
+	e := torrent.NewDefaultClientConfig()
+	e.Slogger = slog.New(quiet{c.Logger.Handler()})
+	// The engine opens no sockets; all connections are ours.
+	e.DisableTCP, e.DisableUTP, e.NoDHT, e.DialForPeerConns = true, true, true, false
+	e.NoDefaultPortForwarding = true
+	e.DisableWebtorrent = true
+	e.LocalServiceDiscovery = nil
+	e.TrackerDialContext = n.trackers.dial
+	e.TrackerListenPacket = n.trackers.listenPacket
+	e.FailedAnnounceMinInterval = 5 * time.Second
+	e.FailedAnnounceMaxInterval = 5 * time.Minute
+	e.DefaultStorage = noStorage{}
+
+	id := append([]byte(peerIDPrefix), rand.Text()...)
+	e.PeerID = string(id[:20])
+	e.Bep20 = peerIDPrefix
+	e.ExtendedHandshakeClientVersion = clientName
+	e.HTTPUserAgent = clientName
+
+	// Plain handshakes first; peers that insist on obfuscation get it.
+	e.HeaderObfuscationPolicy = torrent.HeaderObfuscationPolicy{Preferred: false}
+	e.HandshakesTimeout = handshakeTimeout
+	e.EstablishedConnsPerTorrent = c.MaxPeers
+	e.TorrentPeersHighWater = max(200, 4*c.MaxPeers)
+	e.DialRateLimiter = rate.NewLimiter(100, 100)
+	e.DropDuplicatePeerIds = true
+
+	// Everyone serves everyone, also once it has everything; without this the engine
+	// chokes whoever does not give back.
+	e.Seed = true
+	e.UploadRateLimiter = rate.NewLimiter(rate.Inf, 0)
+	// A request is not taken from one peer and given to another before it has had a
+	// chance to be answered, or much arrives twice.
+	e.StealRequestGrace = time.Second
+
+	e.Callbacks.PeerConnAdded = append(e.Callbacks.PeerConnAdded, n.peerAdded)
+	e.Callbacks.ReadExtendedHandshake = n.peerIntroduced
+	e.Callbacks.ReceivedUsefulData = append(e.Callbacks.ReceivedUsefulData, n.peerDelivered)
+	e.Callbacks.PeerConnClosed = n.peerClosed
+	return e
+}
+
+// Addr returns the address the node accepts peers on. Its IP is unspecified if that is
+// every address of the machine.
+func (n *Node) Addr() netip.AddrPort { return n.tr.local }
+
+// SetLimits replaces the limits, for what is under way as well. Negative limits count as
+// none.
+func (n *Node) SetLimits(l Limits) {
+	n.tr.limits.set(Limits{Up: max(0, l.Up), Down: max(0, l.Down), LANUp: max(0, l.LANUp), LANDown: max(0, l.LANDown)})
+}
+
+// watchClasses keeps up with addresses that change: of origins given by name, and of this
+// machine.
+func (n *Node) watchClasses() {
+	for {
+		for _, name := range n.tr.classes.names {
+			ctx, cancel := context.WithTimeout(n.ctx, resolveTimeout)
+			addrs, err := resolve(ctx, name)
+			cancel()
+			if err != nil && n.ctx.Err() == nil {
+				n.log.Debug("resolving an origin", "origin", name, "error", err)
+			}
+			n.learn(name, addrs)
+		}
+		select {
+		case <-time.After(classesEvery):
+		case <-n.ctx.Done():
+			return
+		}
+		n.tr.classes.refresh()
+		n.tr.reclassify()
+	}
+}
+
+// learn notes the addresses of a host, which may be an origin.
+func (n *Node) learn(name string, addrs []netip.AddrPort) {
+	changed := false
+	for _, a := range addrs {
+		changed = n.tr.classes.learn(name, a) || changed
+	}
+	if changed {
+		n.tr.reclassify()
+	}
+}
+
+func (n *Node) share(infohash [20]byte) *share {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.torrents[infohash]
+}
+
+// Drop ends serving a torrent, or fetching it, and closes its file. It returns when
+// nothing is read from the file or written to it any more.
+func (n *Node) Drop(infohash [20]byte) {
+	if s := n.share(infohash); s != nil {
+		s.end(ErrClosed)
+	}
+}
+
+// Close ends everything the node does: fetches fail with ErrClosed, trackers are told,
+// within a second or so, connections and files are closed. It waits for all of that.
+func (n *Node) Close() error {
+	n.closing.Do(func() {
+		defer close(n.closed)
+		n.mu.Lock()
+		n.cancel(ErrClosed)
+		var shares []*share
+		for _, s := range n.torrents {
+			shares = append(shares, s)
+		}
+		n.mu.Unlock()
+		n.tr.ln.Close()
+		for _, s := range shares {
+			s.end(ErrClosed)
+		}
+		n.trackers.close(farewell)
+		errs := n.cl.Close()
+		n.tr.close()
+		close(n.tr.done)
+		n.running.Wait()
+		if err := errors.Join(errs...); err != nil {
+			n.log.Warn("closing the torrent engine", "error", err)
+		}
+	})
+	<-n.closed
+	return nil
+}

@@ -1,0 +1,205 @@
+package swarm
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/anacrolix/torrent"
+	pp "github.com/anacrolix/torrent/peer_protocol"
+)
+
+// How many requests may be on their way to one peer. What is asked of a peer has to be
+// sent before anything asked later, and cannot be had from anyone else meanwhile, so it
+// should be no more than keeps the connection busy: as much as arrives in queueTime.
+const (
+	queueTime     = time.Second
+	rateOver      = 250 * time.Millisecond // how often the rate is measured
+	firstRequests = 16
+	leastRequests = 8
+	mostRequests  = 256
+
+	// Closed connections wait to be counted; with this many, now.
+	maxLeft = 64
+)
+
+// extensions are what we speak besides BEP 3. The engine would also do ut_holepunch
+// (BEP 55), which is of use over uTP only and lets any peer make us dial any address.
+var extensions = &torrent.LocalLtepProtocolMap{
+	Index:      []pp.ExtensionName{pp.ExtensionNameMetadata, pp.ExtensionNamePex},
+	NumBuiltin: 2,
+}
+
+// A peer is a connection that finished its handshake.
+type peer struct {
+	pc      *torrent.PeerConn
+	remote  netip.AddrPort
+	dialled bool
+	listens uint16 // the port it says it accepts peers on; 0 if unknown
+	allows  int    // requests it is ready to queue
+
+	blocks int       // that came since
+	since  time.Time // the last look at the rate
+}
+
+// class is what the peer counts as, by what is known now.
+func (p *peer) class(c *classifier) Class {
+	if p.dialled {
+		return c.dialled(p.remote)
+	}
+	return c.accepted(p.remote.Addr(), p.listens)
+}
+
+// A tally knows the peers of a share and counts their payload.
+type tally struct {
+	collecting sync.Mutex // held while counts are brought together
+
+	pmu  sync.Mutex // guards what follows; never held while the engine is called
+	live map[*torrent.PeerConn]*peer
+	left []*peer // closed, but not yet in past
+	past traffic // of connections that are closed and counted
+}
+
+// traffic is payload by class.
+type traffic struct {
+	received, useful, given ByClass
+}
+
+func (t *traffic) add(p *peer, class Class) {
+	st := p.pc.Stats()
+	t.received[class] += st.BytesReadData.Int64()
+	t.useful[class] += st.BytesReadUsefulData.Int64()
+	t.given[class] += st.BytesWrittenData.Int64()
+}
+
+// count returns the payload so far, and the number of connected peers.
+func (s *share) count() (traffic, int) {
+	s.collecting.Lock()
+	defer s.collecting.Unlock()
+	s.pmu.Lock()
+	live := make([]*peer, 0, len(s.live))
+	for _, p := range s.live {
+		live = append(live, p)
+	}
+	classes := make([]Class, len(live))
+	for i, p := range live {
+		classes[i] = p.class(s.n.tr.classes)
+	}
+	left := s.left
+	s.left = nil
+	sum := s.past
+	s.pmu.Unlock()
+	for _, p := range left {
+		sum.add(p, p.class(s.n.tr.classes))
+	}
+	s.pmu.Lock()
+	s.past = sum
+	s.pmu.Unlock()
+	for i, p := range live {
+		sum.add(p, classes[i])
+	}
+	return sum, len(live)
+}
+
+// reachable returns the addresses at which connected peers accept connections.
+func (s *share) reachable() map[netip.AddrPort]bool {
+	s.pmu.Lock()
+	defer s.pmu.Unlock()
+	m := make(map[netip.AddrPort]bool, len(s.live))
+	for _, p := range s.live {
+		if p.dialled {
+			m[p.remote] = true
+		} else if p.listens != 0 {
+			m[netip.AddrPortFrom(p.remote.Addr(), p.listens)] = true
+		}
+	}
+	return m
+}
+
+// peerAdded, peerIntroduced, peerDelivered and peerClosed are called by the engine with
+// its lock held: they must not call it.
+
+func (n *Node) peerAdded(pc *torrent.PeerConn) {
+	pc.LocalLtepProtocolMap = extensions
+	pc.PeerMaxRequests = firstRequests
+	remote, _ := netip.ParseAddrPort(pc.RemoteAddr.String())
+	p := &peer{pc: pc, remote: unmap(remote), dialled: pc.Discovery != torrent.PeerSourceIncoming, allows: firstRequests, since: time.Now()}
+	if !p.dialled {
+		n.tr.greet(p.remote)
+	}
+	if s := n.share(pc.Torrent().InfoHash()); s != nil {
+		s.pmu.Lock()
+		s.live[pc] = p
+		s.pmu.Unlock()
+	}
+}
+
+func (n *Node) peerIntroduced(pc *torrent.PeerConn, m *pp.ExtendedHandshakeMessage) {
+	s := n.share(pc.Torrent().InfoHash())
+	if s == nil {
+		return
+	}
+	s.pmu.Lock()
+	defer s.pmu.Unlock()
+	p := s.live[pc]
+	if p == nil {
+		return
+	}
+	p.allows = mostRequests
+	if m.Reqq > 0 {
+		p.allows = m.Reqq
+	}
+	m.Reqq = min(p.allows, firstRequests) // which the engine takes over
+	if m.Port > 0 && m.Port < 1<<16 && !p.dialled {
+		p.listens = uint16(m.Port)
+		n.tr.listens(p.remote, p.listens)
+	}
+}
+
+func (n *Node) peerDelivered(e torrent.ReceivedUsefulDataEvent) {
+	pc, ok := e.Peer.TryAsPeerConn()
+	if !ok {
+		return
+	}
+	s := n.share(pc.Torrent().InfoHash())
+	if s == nil {
+		return
+	}
+	s.pmu.Lock()
+	defer s.pmu.Unlock()
+	p := s.live[pc]
+	if p == nil {
+		return
+	}
+	p.blocks++
+	if over := time.Since(p.since); over >= rateOver {
+		inTime := int(float64(p.blocks) * float64(queueTime) / float64(over))
+		pc.PeerMaxRequests = min(max(inTime, leastRequests), mostRequests, p.allows)
+		p.blocks, p.since = 0, p.since.Add(over)
+	}
+}
+
+func (n *Node) peerClosed(pc *torrent.PeerConn) {
+	t := pc.Torrent()
+	if t == nil {
+		return // it never got as far as a torrent
+	}
+	s := n.share(t.InfoHash())
+	if s == nil {
+		return
+	}
+	s.pmu.Lock()
+	defer s.pmu.Unlock()
+	p := s.live[pc]
+	if p == nil {
+		return
+	}
+	delete(s.live, pc)
+	s.left = append(s.left, p)
+	if len(s.left) >= maxLeft {
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+}

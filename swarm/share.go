@@ -1,0 +1,166 @@
+package swarm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/anacrolix/torrent"
+	"github.com/anacrolix/torrent/metainfo"
+	"github.com/anacrolix/torrent/storage"
+)
+
+// A share is one torrent of a node, from before its file is opened until it is dropped.
+type share struct {
+	n    *Node
+	info *Info
+
+	ctx    context.Context // governs the share; its cause is why it ended
+	cancel context.CancelCauseFunc
+
+	opened  chan struct{} // closed when the file is open and the engine has it, or neither
+	seeding atomic.Bool   // it is complete, and the call that brought it is over
+	store   *store        // set before opened is closed
+	lib     *torrent.Torrent
+	keeper  sync.WaitGroup
+	wake    chan struct{} // of the keeper, when there is much to tidy up
+	ending  sync.Once
+
+	tally
+}
+
+// open reserves the place of a torrent, opens its file and gives both to the engine. If
+// it succeeds, the caller must call done when it has finished its part.
+func (n *Node) open(ctx context.Context, i *Info, openStore func(context.Context) (*store, error)) (s *share, done func(), err error) {
+	s, err = n.reserve(i)
+	if err != nil {
+		return s, nil, err
+	}
+	ctx, cancel := s.within(ctx)
+	defer cancel()
+	st, err := openStore(ctx)
+	if err == nil {
+		err = s.add(st)
+	}
+	close(s.opened)
+	if err != nil {
+		s.end(err)
+		n.running.Done()
+		return nil, nil, err
+	}
+	return s, n.running.Done, nil
+}
+
+// reserve takes the place of a torrent, or returns who has it, with ErrBusy.
+func (n *Node) reserve(i *Info) (*share, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ctx.Err() != nil {
+		return nil, ErrClosed
+	}
+	if s, ok := n.torrents[i.ref.Infohash]; ok {
+		return s, ErrBusy
+	}
+	s := &share{n: n, info: i, opened: make(chan struct{}), wake: make(chan struct{}, 1)}
+	s.ctx, s.cancel = context.WithCancelCause(n.ctx)
+	s.tally.live = make(map[*torrent.PeerConn]*peer)
+	n.torrents[i.ref.Infohash] = s
+	n.running.Add(1)
+	return s, nil
+}
+
+// within returns ctx, which also ends with the share.
+func (s *share) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(s.ctx, func() { cancel(context.Cause(s.ctx)) })
+	return ctx, func() { stop(); cancel(nil) }
+}
+
+// add gives the torrent to the engine, which from then on closes st.
+func (s *share) add(st *store) error {
+	if s.ctx.Err() != nil {
+		st.close()
+		return context.Cause(s.ctx)
+	}
+	s.store = st
+	lib, isNew := s.n.cl.AddTorrentOpt(torrent.AddTorrentOpts{
+		InfoHash:  s.info.ref.Infohash,
+		InfoBytes: s.info.raw,
+		Storage:   st,
+	})
+	if !isNew || lib.Info() == nil {
+		// It would ask peers for the info dict now. Nothing that passed OpenInfo gets here.
+		st.close()
+		lib.Drop()
+		return fmt.Errorf("adding torrent %x: %w", s.info.ref.Infohash, ErrBadInfo)
+	}
+	s.lib = lib
+	return nil
+}
+
+// addTrackers makes the engine announce to those trackers it can.
+func (s *share) addTrackers(trackers []string) {
+	var tiers [][]string
+	for _, t := range trackers {
+		u, err := checkTracker(t)
+		if err != nil {
+			s.n.log.Warn("leaving out a tracker", "error", err)
+			continue
+		}
+		tiers = append(tiers, []string{u})
+	}
+	if len(tiers) > 0 {
+		s.lib.AddTrackers(tiers)
+	}
+}
+
+// end takes the torrent out of the engine, closes its file and waits for both. The cause
+// is what calls under way return.
+func (s *share) end(cause error) {
+	s.ending.Do(func() {
+		s.cancel(cause)
+		<-s.opened
+		if s.lib != nil {
+			s.lib.Drop()
+		}
+		s.keeper.Wait()
+		last := s.stats()
+		n := s.n
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		delete(n.torrents, s.info.ref.Infohash)
+		n.dropped.Received.add(last.Received)
+		n.dropped.Given.add(last.Given)
+	})
+}
+
+// Seed serves the file at path, as it lies there: the file is opened for reading, hashed
+// once, and never changed. It may be renamed or replaced meanwhile, the node goes on
+// serving what it opened. If the file is not the content of i, the error is ErrContent.
+// Trackers are told, and the torrent is served until Drop or Close; ctx governs only the
+// call. Seeding what the node seeds already only adds the trackers.
+func (n *Node) Seed(ctx context.Context, i *Info, path string, trackers []string) error {
+	s, done, err := n.open(ctx, i, func(ctx context.Context) (*store, error) { return openSeed(ctx, i, path) })
+	if errors.Is(err, ErrBusy) && s.seeding.Load() {
+		s.addTrackers(trackers)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("seeding %q: %w", path, err)
+	}
+	defer done()
+	s.lib.DisallowDataDownload()
+	s.addTrackers(trackers)
+	s.keep(nil)
+	s.seeding.Store(true)
+	return nil
+}
+
+// noStorage is where torrents without a file of their own would go; there are none.
+type noStorage struct{}
+
+func (noStorage) OpenTorrent(context.Context, *metainfo.Info, metainfo.Hash) (storage.TorrentImpl, error) {
+	return storage.TorrentImpl{}, errors.ErrUnsupported
+}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package swarm
+
+import "net"
+
+func tune(*net.TCPConn) {}
