@@ -87,17 +87,17 @@ func TestOpenEnvUnsetsTheVariable(t *testing.T) {
 		t.Errorf("asked for %q", person.asked)
 	}
 
-	for what, value := range map[string]string{
-		"junk":             "junk",
-		"no passphrase":    string(readFile(t, protected)),
-		"more than a file": strings.Repeat("x", 64<<10+1),
+	for _, tt := range []struct{ name, value, want string }{
+		{"junk", "junk", "no \"OPENSSH PRIVATE KEY\" block"},
+		{"no-passphrase", string(readFile(t, protected)), "needs a passphrase"},
+		{"huge", strings.Repeat("x", 64<<10+1), "longer"},
 	} {
-		t.Setenv(name, value)
-		if _, err := keys.Open(context.Background(), "env:"+name, nil); err == nil {
-			t.Errorf("%s: accepted", what)
+		t.Setenv(name, tt.value)
+		if _, err := keys.Open(context.Background(), "env:"+name, nil); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: error %v, want one with %q", tt.name, err, tt.want)
 		}
 		if _, there := os.LookupEnv(name); there {
-			t.Errorf("%s: still set after the failure", what)
+			t.Errorf("%s: still set after the failure", tt.name)
 		}
 	}
 }

@@ -91,7 +91,8 @@ func TestParsePublicKeyRefuses(t *testing.T) {
 		{"two-lines", good + " a\n" + good + " b", "do not print"},
 		{"no-key", plain, "wire form"},
 		{"no-base64", plain + " alice@acme", "decoding"},
-		{"base64-not-strict", plain + " " + strings.TrimRight(base64.StdEncoding.EncodeToString(wireKey(plain, point[:])), "=") + "!", "decoding"},
+		{"base64-without-padding", strings.TrimRight(line(sk, wireKey(sk, point[:], "ssh:")), "="), "decoding"},
+		{"base64-with-stray-bits", strings.Replace(line(sk, wireKey(sk, point[:], "ssh:")), "o=", "p=", 1), "decoding"},
 		{"31-byte-point", line(plain, wireKey(plain, point[:31])), "31 bytes"},
 		{"33-byte-point", line(plain, wireKey(plain, append(point[:], 0))), "33 bytes"},
 		{"bytes-after-the-key", line(plain, append(wireKey(plain, point[:]), 0)), "exactly the fields"},
@@ -101,7 +102,7 @@ func TestParsePublicKeyRefuses(t *testing.T) {
 		{"bidi-override-in-comment", good + " alice\u202e@acme", "do not print"},
 		{"bad-utf8-in-comment", good + " \xff", "do not print"},
 		{"long-comment", good + " " + strings.Repeat("a", 2049), "comment is longer"},
-		{"long-line", good + " " + strings.Repeat("a", 4096), "longer"},
+		{"long-line", plain + " " + strings.Repeat("A", 4096), "line is longer"},
 		{"private-key", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl", "private key"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
