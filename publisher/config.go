@@ -63,8 +63,8 @@ type ServeConfig struct {
 	// PublicURL is how machines reach Listen, "http://host:port". Empty: join links need
 	// it said, and peers are sent to the address at which they reached us.
 	PublicURL string
-	// Up bounds what is given away, in bytes per second, for the swarm and for HTTP
-	// each; zero is no bound.
+	// Up bounds what is given away, in bytes per second: to peers on the LAN, to peers
+	// elsewhere and over HTTP, each. Zero is no bound.
 	Up int64
 }
 

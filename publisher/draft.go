@@ -1,6 +1,7 @@
 package publisher
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -146,7 +147,19 @@ func older(a, b string) bool {
 	return err == nil && va.LessThan(vb)
 }
 
-// mayAllSign refuses a key that root does not let sign this channel.
+// signers opens the keys that sign, and refuses one that root does not let sign this
+// channel.
+func (r *release) signers(ctx context.Context, open func(context.Context) ([]keys.Signer, error)) ([]keys.Signer, error) {
+	if open == nil {
+		return nil, nil
+	}
+	signers, err := open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return signers, r.mayAllSign(signers)
+}
+
 func (r *release) mayAllSign(signers []keys.Signer) error {
 	seen := map[keys.ID]bool{}
 	for _, s := range signers {

@@ -18,10 +18,10 @@ const maxDataFiles = 4096 // files looked at in a directory of builds
 
 // EnvelopeRequest publishes a manifest that was drafted, and signed, elsewhere.
 type EnvelopeRequest struct {
-	Envelope string   // file
-	Files    []string // the builds it names, in any order, of any name
-	DataDir  string   // a directory to look for them in; may be empty
-	Keys     []keys.Signer
+	Envelope string                                       // file
+	Files    []string                                     // the builds it names, in any order, of any name
+	DataDir  string                                       // a directory to look for them in; may be empty
+	Keys     func(context.Context) ([]keys.Signer, error) // as in PublishRequest
 	DryRun   bool
 }
 
@@ -49,9 +49,6 @@ func (p *Publisher) PublishEnvelope(ctx context.Context, req EnvelopeRequest) (*
 		return nil, fault.New(fault.WrongTarget, "%q is a release of another fleet", req.Envelope).
 			Line("It is for sha256:%s; this repository is sha256:%s.", m.Repo, r.trust.Repo()).Line("Nothing was published.")
 	}
-	if err := r.mayAllSign(req.Keys); err != nil {
-		return nil, err
-	}
 	if held := r.ch.Held; held != nil && held.Hash == env.PayloadHash() {
 		res := r.result(m, nil)
 		res.Already, res.DryRun = true, req.DryRun
@@ -75,7 +72,11 @@ func (p *Publisher) PublishEnvelope(ctx context.Context, req EnvelopeRequest) (*
 		res.DryRun = true
 		return res, nil
 	}
-	return r.finish(ctx, env, req.Keys, bs, filepath.Dir(req.Envelope))
+	signers, err := r.signers(ctx, req.Keys)
+	if err != nil {
+		return nil, err
+	}
+	return r.finish(ctx, env, signers, bs, filepath.Dir(req.Envelope))
 }
 
 // findBuilds finds the file of every artifact by length and hash: what was named, what

@@ -52,16 +52,16 @@ type InitRequest struct {
 
 // InitResult says what Init made, or found.
 type InitResult struct {
-	FleetID     manifest.FleetID   `json:"fleet_id"`
-	Channels    []manifest.Channel `json:"channels"`
-	RootKeys    []KeyFile          `json:"root_keys"`
-	ReleaseKeys []KeyFile          `json:"release_keys"`
-	RootNeeds   int                `json:"root_threshold"`
-	ReleaseNeed int                `json:"release_threshold"`
-	Protected   bool               `json:"passphrase"`
-	Config      string             `json:"config"`
-	Store       string             `json:"store"`
-	Already     bool               `json:"already"` // it was there, and nothing was changed
+	FleetID      manifest.FleetID   `json:"fleet_id"`
+	Channels     []manifest.Channel `json:"channels"`
+	RootKeys     []KeyFile          `json:"root_keys"`
+	ReleaseKeys  []KeyFile          `json:"release_keys"`
+	RootNeeds    int                `json:"root_threshold"`
+	ReleaseNeeds int                `json:"release_threshold"`
+	Protected    bool               `json:"passphrase"`
+	Config       string             `json:"config"`
+	Store        string             `json:"store"`
+	Already      bool               `json:"already"` // it was there, and nothing was changed
 }
 
 // KeyFile is a private key on disk.
@@ -138,7 +138,7 @@ func Init(ctx context.Context, req InitRequest) (*InitResult, error) {
 		return nil, err
 	}
 	res := &InitResult{
-		RootNeeds: req.RootThreshold, ReleaseNeed: req.Threshold,
+		RootNeeds: req.RootThreshold, ReleaseNeeds: req.Threshold,
 		Config: req.ConfigFile, Store: req.Store,
 		RootKeys:    keyFiles(req.KeyDir, "root", req.RootKeys),
 		ReleaseKeys: keyFiles(req.KeyDir, "release", req.ReleaseKeys),

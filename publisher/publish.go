@@ -31,8 +31,10 @@ type PublishRequest struct {
 	// one, or the same with other bytes.
 	AllowVersionRegress bool
 
-	// Keys sign, each at most once. They must be of the channel's release role.
-	Keys []keys.Signer
+	// Keys opens the keys that sign, each at most once and all of the channel's release
+	// role. It is asked when all else is well, so that nobody types a passphrase for a
+	// release that cannot be. If nil, there is none.
+	Keys func(context.Context) ([]keys.Signer, error)
 	// DryRun checks everything that can be checked without a signature, and changes nothing.
 	DryRun bool
 	// DraftOnly writes the draft for review, and neither signs nor publishes.
@@ -119,9 +121,6 @@ func (p *Publisher) Publish(ctx context.Context, req PublishRequest) (*PublishRe
 	if err := r.check(req, m); err != nil {
 		return nil, err
 	}
-	if err := r.mayAllSign(req.Keys); err != nil {
-		return nil, err
-	}
 	payload, err := manifest.Draft(m, r.now)
 	if err != nil {
 		return nil, err
@@ -132,17 +131,22 @@ func (p *Publisher) Publish(ctx context.Context, req PublishRequest) (*PublishRe
 		return res, nil
 	case req.DraftOnly:
 		return res, r.writeDraft(req.DraftDir, m, payload, res)
-	case len(req.Keys) == 0:
-		return nil, fault.New(fault.Usage, "there is no key to sign %s with", m.Name()).
-			Line("%d of %d release keys must sign. Nothing was published.", r.role.Threshold, len(r.role.Keys)).
-			Do("name one: --key file:PATH, or keys.release in publisher.yaml").
-			Do("or write the draft for others to sign: --draft")
 	}
 	env, err := r.pending(req.DraftDir, m, payload)
 	if err != nil {
 		return nil, err
 	}
-	return r.finish(ctx, env, req.Keys, bs, req.DraftDir)
+	signers, err := r.signers(ctx, req.Keys)
+	if err != nil {
+		return nil, err
+	}
+	if len(signers) == 0 {
+		return nil, fault.New(fault.Usage, "there is no key to sign %s with", m.Name()).
+			Line("%d of %d release keys must sign. Nothing was published.", r.role.Threshold, len(r.role.Keys)).
+			Do("name one: --key file:PATH, or keys.release in publisher.yaml").
+			Do("or write the draft for others to sign: --draft")
+	}
+	return r.finish(ctx, env, signers, bs, req.DraftDir)
 }
 
 // release is one run of Publish or PublishEnvelope against one reading of the

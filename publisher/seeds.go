@@ -27,9 +27,8 @@ type seeds struct {
 	p    *Publisher
 	node *swarm.Node
 
-	mu      sync.Mutex // guards what follows; others only read
-	have    map[[20]byte]*seed
-	dropped int64 // bytes given by seeds that are gone
+	mu   sync.Mutex // guards what follows; others only read
+	have map[[20]byte]*seed
 }
 
 // seed is one payload that is, or was lately, on offer.
@@ -191,14 +190,9 @@ func (s *seeds) retire(tr *tracker.Tracker, now time.Time) {
 	if len(gone) == 0 {
 		return
 	}
-	given := map[[20]byte]int64{}
-	for _, t := range s.node.Stats().Torrents {
-		given[t.Infohash] = t.Bytes.Given
-	}
 	for _, hash := range gone {
 		s.node.Drop(hash)
 		s.mu.Lock()
-		s.dropped += given[hash]
 		s.p.log.Info("no longer seeding", "channel", s.have[hash].Channel.String(), "version", s.have[hash].Version)
 		delete(s.have, hash)
 		s.mu.Unlock()

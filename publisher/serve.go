@@ -50,7 +50,9 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 		return portError(listen, "serve.listen", "--listen", err)
 	}
 	defer ln.Close()
-	node, err := swarm.New(swarm.Config{Listen: swarmListen, Limits: swarm.Limits{Up: p.cfg.Serve.Up}, Logger: p.log})
+	node, err := swarm.New(swarm.Config{
+		Listen: swarmListen, Limits: swarm.Limits{Up: p.cfg.Serve.Up, LANUp: p.cfg.Serve.Up}, Logger: p.log,
+	})
 	if err != nil {
 		var busy *swarm.PortError
 		if errors.As(err, &busy) {

@@ -112,19 +112,19 @@ func (s *server) status() Status {
 	if id, err := s.p.repo.FleetID(); err == nil {
 		st.FleetID = id
 	}
+	node := s.node.Stats()
+	st.Given.Swarm = node.Given.Sum()
 	stats := map[[20]byte]swarm.TorrentStats{}
-	for _, t := range s.node.Stats().Torrents {
+	for _, t := range node.Torrents {
 		stats[t.Infohash] = t
 	}
 	s.seeds.mu.Lock()
 	defer s.seeds.mu.Unlock()
-	st.Given.Swarm = s.seeds.dropped
 	for hash, h := range s.seeds.have {
 		t := stats[hash]
-		st.Given.Swarm += t.Bytes.Given
 		st.Torrents = append(st.Torrents, TorrentStatus{
 			Infohash: hash, SHA256: h.payload.SHA256, Channel: h.Channel, Version: h.Version, Platform: h.Platform.String(),
-			Length: h.payload.Length, Seeding: h.serving, Current: h.oldSince.IsZero(), Given: t.Bytes.Given, Peers: t.Peers,
+			Length: h.payload.Length, Seeding: h.serving, Current: h.oldSince.IsZero(), Given: t.Given.Sum(), Peers: t.Peers,
 		})
 	}
 	slices.SortFunc(st.Torrents, func(a, b TorrentStatus) int {
