@@ -3,7 +3,7 @@
 // A signature counts only if it was made by a key the caller named, for the namespace
 // the caller named, over exactly the bytes the caller holds. Whatever a signature says
 // of itself (its key, its namespace, its hash) is compared with what was asked for and
-// never believed. A [Role] is t-of-n: it counts distinct curve points, so one secret
+// never believed. A [Role] is t-of-n: it counts distinct curve points, so one key
 // listed twice, under whatever name, counts once.
 //
 // Keys are OpenSSH keys of two types, ssh-ed25519 and its FIDO2 form
