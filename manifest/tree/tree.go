@@ -13,7 +13,7 @@ import (
 	"shoal/manifest"
 )
 
-// Root is the envelope of root version v.
+// Root is the envelope of root version v, counted from 1.
 func Root(v int64) string { return fmt.Sprintf("root/%06d.json", v) }
 
 // Manifest is the envelope of the channel's manifest.
@@ -28,7 +28,7 @@ func Info(d manifest.Digest) string { return "info/" + d.String() }
 // Data is the payload or attachment with the SHA-256 d.
 func Data(d manifest.Digest) string { return "data/" + d.String() }
 
-// Endings of the two files beside a Release, for stock BitTorrent clients.
+// The endings of the two files beside a Release, for stock BitTorrent clients.
 const (
 	Torrent = ".torrent"
 	Magnet  = ".magnet"
@@ -43,36 +43,48 @@ func Release(app, version string, p manifest.Platform) string {
 	return s
 }
 
-// Valid reports whether path is one of the names above.
+// Valid reports whether path is one of the names above. A name that would be a device or
+// lose its last dot on Windows is none, so that a bundle unpacks to the same files
+// everywhere.
 func Valid(path string) bool {
-	part := strings.Split(path, "/")
-	switch {
-	case part[0] == "root" && len(part) == 2:
-		s, ok := strings.CutSuffix(part[1], ".json")
-		v, err := strconv.ParseInt(s, 10, 64)
+	dir, rest, _ := strings.Cut(path, "/")
+	switch dir {
+	case "root":
+		digits, ok := strings.CutSuffix(rest, ".json")
+		v, err := strconv.ParseInt(digits, 10, 64)
 		return ok && err == nil && v >= 1 && Root(v) == path
-	case (part[0] == "m" || part[0] == "b") && len(part) == 3:
-		s, ok := strings.CutSuffix(part[2], ".json")
-		return ok && manifest.ValidName(part[1]) && manifest.ValidName(s)
-	case (part[0] == "info" || part[0] == "data") && len(part) == 2:
-		_, err := manifest.ParseDigest(part[1])
+	case "m", "b":
+		name, ok := strings.CutSuffix(rest, ".json")
+		if !ok {
+			return false
+		}
+		_, err := manifest.ParseChannel(name)
 		return err == nil
-	case part[0] == "releases" && len(part) == 4:
-		return manifest.ValidName(part[1]) && manifest.ValidVersion(part[2]) && validVersionDir(part[2]) && validFile(part[3])
+	case "info", "data":
+		_, err := manifest.ParseDigest(rest)
+		return err == nil
+	case "releases":
+		part := strings.Split(rest, "/")
+		return len(part) == 3 && manifest.ValidName(part[0]) && validVersion(part[1]) && validFile(part[2])
 	}
 	return false
 }
 
-// validVersionDir keeps versions that are fine as labels from being odd as directories:
-// a Windows device, or a dot at the end.
-func validVersionDir(s string) bool {
-	return manifest.ValidName(strings.ReplaceAll(strings.ToLower(s), "+", "_"))
+func validVersion(s string) bool {
+	return manifest.ValidVersion(s) && manifest.ValidName(strings.ReplaceAll(strings.ToLower(s), "+", "_"))
 }
 
+// validFile takes os-arch or os-arch-variant, with the ending of a file for BitTorrent
+// clients or without. Each part may have hyphens of its own, and 64 bytes.
 func validFile(s string) bool {
-	s = strings.TrimSuffix(strings.TrimSuffix(s, Torrent), Magnet)
-	goos, arch, ok := strings.Cut(s, "-")
-	return ok && len(s) <= 3*64+2 && manifest.ValidName(goos) && manifest.ValidName(clipName(arch))
+	s = strings.TrimSuffix(strings.TrimSuffix(s, Magnet), Torrent)
+	if !strings.Contains(strings.Trim(s, "-"), "-") || len(s) > 3*64+2 {
+		return false
+	}
+	for part := range strings.SplitSeq(s, "-") {
+		if part != "" && !manifest.ValidName("x"+part) {
+			return false
+		}
+	}
+	return manifest.ValidName(s[:min(len(s), 64)]) || manifest.ValidName(s[:min(len(s), 63)])
 }
-
-func clipName(s string) string { return s }
