@@ -82,19 +82,15 @@ type Config struct {
 	Clock manifest.Clock
 	// Logger receives progress. If nil, nothing is logged.
 	Logger *slog.Logger
+
+	// idle replaces the time without a byte from peers, in tests.
+	idle time.Duration
 }
 
 // Sources are base URLs of static trees. A path or a file: URL names a directory.
 type Sources struct {
 	Publisher string
 	Mirrors   []string
-	LAN       LAN
-}
-
-// LAN says where neighbours are looked for.
-type LAN struct {
-	Disabled   bool
-	Interfaces []string
 }
 
 // CheckConfig says how often sources are asked.
@@ -106,8 +102,7 @@ type CheckConfig struct {
 // Limits bound the swarm; bytes per second, zero is no limit.
 type Limits struct {
 	Up, Down, LANUp, LANDown int64
-	Peers                    int
-	Metered                  string // what to do on a metered link: "hold" (also empty) or "ignore"
+	Peers                    int // neighbours per release; zero is a default
 }
 
 // Disk bounds the cache; bytes, zero is no bound.
@@ -291,4 +286,48 @@ func (a AppConfig) validate() error {
 		return bad("windows are not supported by this agent")
 	}
 	return nil
+}
+
+// announceURLs are the trackers, or where the sources have one.
+func (c Config) announceURLs() []string {
+	if len(c.Trackers) > 0 {
+		return c.Trackers
+	}
+	var urls []string
+	for _, ref := range c.sourceRefs() {
+		if u, err := url.Parse(ref); err == nil && (u.Scheme == "http" || u.Scheme == "https") {
+			urls = append(urls, u.JoinPath("announce").String())
+		}
+	}
+	return urls
+}
+
+// origins are the publisher's swarm listeners, as far as they are known: what the
+// configuration says, else the peers on the host of a source.
+func (c Config) origins() []string {
+	if len(c.Origins) > 0 {
+		return c.Origins
+	}
+	hosts := map[string]bool{}
+	for _, ref := range c.sourceRefs() {
+		if u, err := url.Parse(ref); err == nil && u.Hostname() != "" {
+			hosts[u.Hostname()] = true
+		}
+	}
+	var origins []string
+	for _, p := range c.Peers {
+		if host, _, err := net.SplitHostPort(p); err == nil && hosts[host] {
+			origins = append(origins, p)
+		}
+	}
+	return origins
+}
+
+// anyPort is listen with a port that the system chooses.
+func anyPort(listen string) string {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		host = ""
+	}
+	return net.JoinHostPort(host, "0")
 }

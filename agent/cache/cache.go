@@ -21,7 +21,10 @@ import (
 	"shoal/manifest"
 )
 
-const unverified = ".unverified"
+const (
+	unverified = ".unverified"
+	infoDir    = "info"
+)
 
 // Cache is a directory of verified and of unfinished files.
 type Cache struct {
@@ -37,7 +40,7 @@ type Options struct {
 
 // Open makes dir, readable by its owner alone, if it is not there.
 func Open(dir string, o Options) (*Cache, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(dir, infoDir), 0o700); err != nil {
 		return nil, failure(err, "making the cache %q", dir)
 	}
 	return &Cache{dir, o}, nil
@@ -49,8 +52,14 @@ func (c *Cache) Dir() string { return c.dir }
 // Path is where the file with this content is once it was verified.
 func (c *Cache) Path(d manifest.Digest) string { return filepath.Join(c.dir, d.String()) }
 
-// Unverified is where the file with this content is put together.
+// Unverified is where the file with this content is put together from pieces, in any order.
 func (c *Cache) Unverified(d manifest.Digest) string { return c.Path(d) + unverified }
+
+// Direct is where it is put together from its beginning on.
+func (c *Cache) Direct(d manifest.Digest) string { return c.Path(d) + ".direct" + unverified }
+
+// Info is where the info dict with this SHA-256 is kept. It is checked by whoever reads it.
+func (c *Cache) Info(d manifest.Digest) string { return filepath.Join(c.dir, infoDir, d.String()) }
 
 // Admit says whether a file of length bytes may come in: quota when it is larger
 // than any may be, no_space when the disk is too full. What an earlier attempt at d
@@ -67,11 +76,25 @@ func (c *Cache) Admit(d manifest.Digest, length int64) error {
 		return failure(err, "asking %q for its free space", c.dir)
 	}
 	have := free - c.o.Reserve
-	if fi, err := os.Lstat(c.Unverified(d)); err == nil {
-		have += allocated(fi)
+	for _, path := range []string{c.Unverified(d), c.Direct(d)} {
+		if fi, err := os.Lstat(path); err == nil {
+			have += allocated(fi)
+		}
 	}
 	if have < length {
 		return NoSpace(c.dir, length, max(have, 0))
+	}
+	return nil
+}
+
+// Room says whether dir has room for length bytes.
+func Room(dir string, length int64) error {
+	free, err := freeSpace(dir)
+	if err != nil {
+		return failure(err, "asking %q for its free space", dir)
+	}
+	if free < length {
+		return NoSpace(dir, length, free)
 	}
 	return nil
 }
@@ -84,11 +107,10 @@ func NoSpace(dir string, need, have int64) error {
 		Fact("dir", dir).Fact("need", need).Fact("have", have)
 }
 
-// Accept hashes the unverified file d and, when it has that content, gives it its
-// name and returns it, open at its start. A file that is not the signed one is
-// deleted: content_mismatch or length_exceeded.
-func (c *Cache) Accept(ctx context.Context, d manifest.Digest, length int64) (*os.File, error) {
-	path := c.Unverified(d)
+// Accept hashes the file at path, one of d's unverified ones, and, when it has the
+// content d, gives it its name and returns it, open at its start. A file that is not
+// the signed one is deleted: content_mismatch or length_exceeded.
+func (c *Cache) Accept(ctx context.Context, path string, d manifest.Digest, length int64) (*os.File, error) {
 	f, err := hashed(ctx, path, d, length)
 	if err != nil {
 		if fault.CodeOf(err).Exit() == fault.ContentMismatch.Exit() {
@@ -189,7 +211,8 @@ func (c *Cache) Prune(keep func(manifest.Digest) bool) error {
 		return failure(err, "listing the cache")
 	}
 	for _, e := range entries {
-		d, err := manifest.ParseDigest(strings.TrimSuffix(e.Name(), unverified))
+		name, _, _ := strings.Cut(e.Name(), ".")
+		d, err := manifest.ParseDigest(name)
 		if err != nil || keep(d) {
 			continue
 		}
@@ -203,8 +226,11 @@ func (c *Cache) Prune(keep func(manifest.Digest) bool) error {
 // failure gives an error of the operating system its code.
 func failure(err error, doing string, args ...any) error {
 	code := fault.IO
-	if errors.Is(err, fs.ErrPermission) {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
 		code = fault.Permission
+	case IsNoSpace(err):
+		code = fault.NoSpace
 	}
 	return fault.New(code, "%s: %w", fmt.Sprintf(doing, args...), err)
 }

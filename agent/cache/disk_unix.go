@@ -3,6 +3,7 @@
 package cache
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -28,6 +29,9 @@ func allocated(fi fs.FileInfo) int64 {
 	}
 	return 0
 }
+
+// IsNoSpace reports whether err says that the disk, or a quota of it, is full.
+func IsNoSpace(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // openRegular opens a file without following a link, and without waiting at a pipe.
 func openRegular(path string) (*os.File, error) {

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -21,6 +22,9 @@ func freeSpace(dir string) (int64, error) {
 }
 
 func allocated(fs.FileInfo) int64 { return 0 }
+
+// IsNoSpace reports whether err says that the disk is full.
+func IsNoSpace(err error) bool { return errors.Is(err, windows.ERROR_DISK_FULL) }
 
 func openRegular(path string) (*os.File, error) {
 	fi, err := os.Lstat(path)

@@ -100,7 +100,7 @@ func answer(w http.ResponseWriter, r *http.Request, command Command) {
 	}
 	result, err := command(r.Context(), request, func(v any) { send(line{Progress: encode(v)}) })
 	if err != nil {
-		send(line{Error: newFailure(err)})
+		send(line{Error: NewFailure(err)})
 		return
 	}
 	send(line{Result: encode(result)})
@@ -118,29 +118,37 @@ func encode(v any) json.RawMessage {
 type line struct {
 	Progress json.RawMessage `json:"progress,omitempty"`
 	Result   json.RawMessage `json:"result,omitempty"`
-	Error    *failure        `json:"error,omitempty"`
+	Error    *Failure        `json:"error,omitempty"`
 }
 
-// failure carries a fault.Error across the socket.
-type failure struct {
+// Failure is a fault.Error as it crosses the socket.
+type Failure struct {
 	Code    fault.Code     `json:"code"`
 	Message string         `json:"message"`
-	Detail  []string       `json:"detail,omitempty"`
+	Lines   []string       `json:"lines,omitempty"`
+	Detail  map[string]any `json:"detail,omitempty"`
 	Next    []string       `json:"next,omitempty"`
-	Facts   map[string]any `json:"facts,omitempty"`
 }
 
-func newFailure(err error) *failure {
-	f := &failure{Code: fault.CodeOf(err), Message: err.Error()}
+// NewFailure returns err as a Failure; nil for nil.
+func NewFailure(err error) *Failure {
+	if err == nil {
+		return nil
+	}
+	f := &Failure{Code: fault.CodeOf(err), Message: err.Error()}
 	var e *fault.Error
 	if errors.As(err, &e) {
-		f.Detail, f.Next, f.Facts = e.Detail, e.Next, e.Facts
+		f.Lines, f.Next, f.Detail = e.Detail, e.Next, e.Facts
 	}
 	return f
 }
 
-func (f *failure) err() error {
-	return &fault.Error{Code: f.Code, Message: f.Message, Detail: f.Detail, Next: f.Next, Facts: f.Facts}
+// Err returns f as the *fault.Error it was; nil for nil.
+func (f *Failure) Err() error {
+	if f == nil {
+		return nil
+	}
+	return &fault.Error{Code: f.Code, Message: f.Message, Detail: f.Lines, Next: f.Next, Facts: f.Detail}
 }
 
 // Client talks to one running agent.
@@ -204,7 +212,7 @@ func (c *Client) Do(ctx context.Context, name string, request any, progress func
 		}
 		switch {
 		case l.Error != nil:
-			return l.Error.err()
+			return l.Error.Err()
 		case l.Result != nil:
 			if err := json.Unmarshal(l.Result, result); err != nil {
 				return fmt.Errorf("reading the agent's answer: %w", err)

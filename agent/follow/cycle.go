@@ -92,7 +92,7 @@ func (r *run) tell(m *member, doc string, err error) {
 func (r *run) roots() error {
 	t := r.f.trust
 	asking := r.live
-	for taken := 0; len(asking) > 0 && taken < maxRoots; taken++ {
+	for taken := 0; len(asking) > 0 && taken < manifest.MaxRootsPerCycle; taken++ {
 		next := t.RootVersion() + 1
 		path := tree.Root(next)
 		var more []*member
@@ -125,7 +125,7 @@ func (r *run) roots() error {
 		if t.RootVersion() < next {
 			break
 		}
-		if taken == maxRoots-1 {
+		if taken == manifest.MaxRootsPerCycle-1 {
 			r.report.Events = append(r.report.Events, manifest.Event{Code: fault.RootBehind, Doc: path,
 				Detail: "too many roots for one check; the next one goes on"})
 		}
@@ -150,7 +150,7 @@ func same(a, b []byte) bool {
 // channel checks one channel: its manifest, and its beacon from the sources whose
 // manifest was good.
 func (r *run) channel(ch manifest.Channel) Outcome {
-	out := Outcome{Channel: ch, Freshness: manifest.NoBeacon}
+	out := Outcome{Channel: ch, Freshness: manifest.FreshNone}
 	before, _ := r.f.trust.Held(ch)
 	cycle, err := r.f.trust.Begin()
 	if err != nil {
@@ -236,8 +236,8 @@ func lagging(before *manifest.Verified, doc []byte) bool {
 }
 
 func (r *run) beacon(cycle *manifest.Cycle, ch manifest.Channel, good []*member) manifest.Freshness {
-	freshness, events := cycle.Beacon(ch, nil) // what the stored one says
-	if freshness == manifest.NoBeacon {
+	freshness, _ := cycle.Beacon(ch, nil) // what the stored one says
+	if freshness == manifest.FreshNone {
 		return freshness
 	}
 	for _, a := range r.ask(good, tree.Beacon(ch), manifest.MaxBeacon) {
@@ -245,6 +245,7 @@ func (r *run) beacon(cycle *manifest.Cycle, ch manifest.Channel, good []*member)
 			r.tell(a.from, "beacon "+ch.String(), a.err)
 			continue
 		}
+		var events []manifest.Event
 		freshness, events = cycle.Beacon(ch, a.doc)
 		r.report.Events = append(r.report.Events, events...)
 	}

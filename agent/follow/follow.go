@@ -22,7 +22,6 @@ import (
 )
 
 const (
-	maxRoots   = 1024 // taken in one cycle
 	minBackoff = 5 * time.Second
 	maxBackoff = 5 * time.Minute
 )
@@ -184,26 +183,20 @@ func (f *Follower) save() error {
 	return err
 }
 
-// Authorize says whether ch still asks for artifact, going by what is on disk.
-func (f *Follower) Authorize(ch manifest.Channel, artifact manifest.Digest, allowExpired bool) error {
+// Reread verifies what is on disk from its first byte, and returns it: for the last
+// question before something is installed.
+func (f *Follower) Reread(allowExpired bool) (*manifest.Trust, error) {
 	m, err := f.c.Store.Read()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !m.Known {
-		return stateLost(f.c.Store.Dir(), "").Line("Nothing is installed until it is acknowledged.")
+		return nil, StateLost(f.c.Store.Dir(), "").Line("Nothing is installed before it is known again.")
 	}
 	o := f.options(f.pin(m))
 	o.AllowExpired = allowExpired
 	trust, _, err := manifest.Load(m.Snapshot, o)
-	if err != nil {
-		return err
-	}
-	cycle, err := trust.Begin()
-	if err != nil {
-		return err
-	}
-	return cycle.Authorize(ch, artifact)
+	return trust, err
 }
 
 // AllowExpired lets an expired manifest count as good until it is called with false.
@@ -247,18 +240,20 @@ func (f *Follower) options(pin *state.Pin) manifest.Options {
 	return o
 }
 
-func stateLost(dir, why string) *fault.Error {
+// StateLost is the error of a machine that no longer knows what it trusted; why goes
+// on where the first line ends.
+func StateLost(dir, why string) *fault.Error {
 	e := fault.New(fault.StateLost, "this machine no longer knows what it trusted")
 	e.Line("The state in %s and its second copy are both gone%s.", dir, why)
 	return e.Fact("state", dir)
 }
 
 // rootOne returns the first root from wherever it is: stored, told by the pin, or
-// from a source. Only its hash decides.
+// from a source. Its hash and its own signatures decide.
 func (f *Follower) rootOne(ctx context.Context, repo manifest.Digest, stored [][]byte, pin *state.Pin, live []*member) ([]byte, error) {
 	good := func(b []byte) bool {
-		env, err := manifest.ParseEnvelope(b, manifest.TypeRoot)
-		return err == nil && env.PayloadHash() == repo
+		_, _, err := manifest.Pin(b, repo, manifest.Options{})
+		return err == nil
 	}
 	if len(stored) > 0 && good(stored[0]) {
 		return stored[0], nil

@@ -2,6 +2,7 @@ package follow
 
 import (
 	"context"
+	"time"
 
 	"shoal/agent/state"
 	"shoal/internal/fault"
@@ -29,6 +30,12 @@ func (f *Follower) load(ctx context.Context, live []*member) error {
 		return pinMismatch(manifest.Digest(pin.Repo), repo, f.c.Store.Dir())
 	}
 	one, err := f.rootOne(ctx, repo, m.Snapshot.Roots, pin, live)
+	switch fault.CodeOf(err) {
+	case fault.NotFound, fault.PinMismatch:
+		return fault.New(fault.RootBehind, "the stored first root is damaged, and no source has it: %w", err).
+			Line("Nothing is installed until it is here again; what is installed keeps running.").
+			Do("check the sources, or shoal agent join LINK again")
+	}
 	if err != nil {
 		return err
 	}
@@ -69,7 +76,7 @@ func pinMismatch(pin, found manifest.Digest, where string) error {
 // rebuild makes a state from the pin alone, and from what the lost one left behind.
 func (f *Follower) rebuild(ctx context.Context, m *state.Memory, pin *state.Pin, live []*member) error {
 	if pin == nil {
-		return stateLost(f.c.Store.Dir(), ", and so is the pin").
+		return StateLost(f.c.Store.Dir(), ", and so is the pin").
 			Line("Nothing was written.").
 			Do("shoal agent join LINK, or shoal agent init --root FILE for a checker")
 	}
@@ -77,52 +84,28 @@ func (f *Follower) rebuild(ctx context.Context, m *state.Memory, pin *state.Pin,
 	if err != nil {
 		return err
 	}
-	o := f.options(pin)
-	if f.c.Floor != nil {
-		for _, ch := range f.c.Channels {
-			if least := f.c.Floor(ch); least.Compare(o.MinSequence[ch]) > 0 {
-				o.MinSequence[ch] = least
-			}
+	snap := m.Snapshot
+	snap.State = manifest.State{Repo: pin.Repo, Channels: map[manifest.Channel]manifest.ChannelState{}}
+	if len(snap.Roots) == 0 {
+		snap.Roots = [][]byte{nil}
+	}
+	snap.Roots[0] = one
+	for _, ch := range f.c.Channels {
+		if f.c.Floor == nil {
+			break
+		}
+		if least := f.c.Floor(ch); least != (manifest.Order{}) {
+			snap.State.Channels[ch] = manifest.ChannelState{Epoch: least.Epoch, Sequence: least.Sequence}
 		}
 	}
-	// Out of date or not, a manifest that verifies says how far the past went.
-	o.AllowExpired = true
-	trust, events, err := manifest.Pin(one, manifest.Digest(pin.Repo), o)
+	// What verifies says how far the past went, out of date or not.
+	trust, _, err := manifest.Load(snap, f.options(pin))
 	if err != nil {
 		return err
 	}
-	if len(m.Snapshot.Roots) > 1 {
-		for _, b := range m.Snapshot.Roots[1:] {
-			if _, err := trust.UpdateRoot(b); err != nil {
-				break
-			}
-		}
-	}
-	if cycle, err := trust.Begin(); err == nil {
-		for ch, b := range m.Snapshot.Manifests {
-			cycle.Manifest(ch, b) // what does not verify says nothing
-		}
-	}
-	o.AllowExpired = f.c.Options.AllowExpired
-	snap := trust.Snapshot()
-	for ch, least := range o.MinSequence {
-		// The floors of the past are kept; those of the pin alone stay where they are.
-		if cs := snap.State.Channels[ch]; f.c.Floor != nil && least == f.c.Floor(ch) &&
-			least.Compare(manifest.Order{Epoch: cs.Epoch, Sequence: cs.Sequence}) > 0 {
-			if snap.State.Channels == nil {
-				snap.State.Channels = map[manifest.Channel]manifest.ChannelState{}
-			}
-			cs.Epoch, cs.Sequence, cs.ManifestSHA256 = least.Epoch, least.Sequence, manifest.Digest{}
-			snap.State.Channels[ch] = cs
-		}
-	}
-	if trust, _, err = manifest.Load(snap, o); err != nil {
-		return err
-	}
 	f.trust, f.local = trust, state.Local{Checker: m.Local.Checker}
-	f.events = events
 	if m.Used {
-		f.local.LostAt = f.c.Options.Clock().UTC()
+		f.local.LostAt = f.c.Options.Clock().UTC().Truncate(time.Second)
 		f.events = append(f.events, lostEvent)
 		f.c.Logger.Error("state lost and built again from the pin", "root", trust.RootVersion())
 	}

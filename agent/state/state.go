@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,6 +55,8 @@ type Local struct {
 	Installed map[string]Installed
 	// Counters never fall while the state lives.
 	Counters map[string]int64
+	// HoldUntil is until when this machine's operator wants no new install, by channel.
+	HoldUntil map[manifest.Channel]time.Time
 	// LostAt is when state and anchor were found gone; zero when they were not, or
 	// when an operator has acknowledged it.
 	LostAt time.Time
@@ -166,6 +169,14 @@ func (s *Store) Read() (*Memory, error) {
 	if doc.Checker {
 		m.Local.Checker = &Pin{Repo: doc.Repo, MinRoot: doc.MinRoot, MinSequence: doc.MinSequence, TOFU: doc.TOFU}
 	}
+	for ch, c := range doc.Channels {
+		if !c.HoldUntil.IsZero() {
+			if m.Local.HoldUntil == nil {
+				m.Local.HoldUntil = map[manifest.Channel]time.Time{}
+			}
+			m.Local.HoldUntil[ch] = c.HoldUntil
+		}
+	}
 	m.Snapshot, err = s.documents(doc.State)
 	return m, err
 }
@@ -256,6 +267,13 @@ func (s *Store) path(name string) string {
 func (s *Store) Save(snap manifest.Snapshot, l Local) error {
 	doc := document{State: snap.State, Installed: l.Installed, Counters: l.Counters, LostAt: l.LostAt}
 	doc.V = schema
+	doc.Channels = maps.Clone(snap.State.Channels)
+	for ch, until := range l.HoldUntil {
+		if c, ok := doc.Channels[ch]; ok {
+			c.HoldUntil = until
+			doc.Channels[ch] = c
+		}
+	}
 	if l.Checker != nil {
 		doc.Checker, doc.MinRoot, doc.MinSequence = true, l.Checker.MinRoot, l.Checker.MinSequence
 	}
@@ -285,13 +303,7 @@ func (s *Store) Save(snap manifest.Snapshot, l Local) error {
 
 // anchor is the part of d that is kept twice.
 func (d *document) anchor() *document {
-	a := *d
-	a.Installed, a.Counters, a.LostAt = nil, nil, time.Time{}
-	a.Channels = map[manifest.Channel]manifest.ChannelState{}
-	for ch, c := range d.Channels {
-		a.Channels[ch] = manifest.ChannelState{Epoch: c.Epoch, Sequence: c.Sequence, ManifestSHA256: c.ManifestSHA256}
-	}
-	return &a
+	return &document{State: d.State.Anchor(), Checker: d.Checker, MinRoot: d.MinRoot, MinSequence: d.MinSequence}
 }
 
 // dropUnreferenced removes the documents of channels that hold none any more: such as

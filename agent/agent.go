@@ -1,0 +1,393 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"shoal/agent/apply"
+	"shoal/agent/cache"
+	"shoal/agent/follow"
+	"shoal/agent/source"
+	"shoal/agent/state"
+	"shoal/internal/fault"
+	"shoal/keys"
+	"shoal/manifest"
+	"shoal/swarm"
+)
+
+// Agent is one machine's agent. Open makes one, which then holds the lock of its state
+// directory until Close. Its methods may be called concurrently.
+//
+// One goroutine, the owner, holds the state; every method and every background job
+// sends it what it wants done. What others may read at any time is the last Status the
+// owner published.
+type Agent struct {
+	cfg     Config
+	id      keys.ID
+	log     *slog.Logger
+	store   *state.Store
+	cache   *cache.Cache
+	engine  *apply.Engine
+	sources []source.Source
+
+	ctx       context.Context // of everything in the background; from Open to Close
+	cancel    context.CancelFunc
+	jobs      sync.WaitGroup
+	events    chan func()   // for the owner, one at a time
+	stop      chan struct{} // closed to end the owner
+	done      chan struct{} // closed when it has ended
+	serving   atomic.Bool   // Run is running: others come to us for what they want
+	published atomic.Pointer[Status]
+	busy      atomic.Int64 // Unix seconds since when the owner is at one event; 0 when it waits
+
+	replan chan struct{} // wakes Run to plan its next check again
+
+	nodeMu sync.Mutex // guards node
+	node   *swarm.Node
+
+	// What follows belongs to the owner.
+	follow *follow.Follower
+	pin    *state.Pin
+	apps   []*app
+	shared map[manifest.Infohash]manifest.Digest // what is given, or about to be
+	recent []Event
+
+	savedStates string // of the status on disk
+	savedAt     time.Time
+}
+
+// app is one program and how it stands.
+type app struct {
+	cfg     AppConfig
+	channel manifest.Channel
+	program apply.Program
+	status  AppStatus
+	checked error             // how its channel's last check ended
+	offered manifest.Infohash // of the payload the channel asks for; zero for none
+	job     *job              // under way, or nil
+	retries int               // updates in a row that something passing ended
+}
+
+// Open takes the state directory, verifies what it holds as far as that goes without
+// the network, and begins to recover what a crash interrupted.
+func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
+	cfg, err = cfg.WithDefaults()
+	if err != nil {
+		return nil, err
+	}
+	programs := make([]apply.Program, len(cfg.Apps))
+	for i, a := range cfg.Apps {
+		if programs[i], err = a.program(); err != nil {
+			return nil, err
+		}
+	}
+	pin, err := state.ReadPin(cfg.JoinFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err := checkPin(cfg, pin); err != nil {
+		return nil, err
+	}
+	sources, err := openSources(cfg)
+	if err != nil {
+		return nil, err
+	}
+	store, err := state.Open(cfg.StateDir, cfg.AnchorFile)
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{
+		cfg: cfg, log: cfg.Logger, store: store, pin: pin, sources: sources,
+		events: make(chan func()), stop: make(chan struct{}), done: make(chan struct{}),
+		shared: map[manifest.Infohash]manifest.Digest{}, replan: make(chan struct{}, 1),
+	}
+	defer func() {
+		if err != nil {
+			store.Close()
+		}
+	}()
+	key, made, err := store.Identity(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a.id = key.Public().ID()
+	if made {
+		a.log.Info("new agent key", "agent", a.id)
+	}
+	if a.cache, err = cache.Open(cfg.CacheDir, cache.Options{MaxFile: cfg.Disk.Cache, Reserve: cfg.Disk.Reserve}); err != nil {
+		return nil, err
+	}
+	a.engine, err = apply.New(apply.Options{StateDir: filepath.Join(cfg.StateDir, "apply"), Now: cfg.Clock, Logger: cfg.Logger})
+	if err != nil {
+		return nil, err
+	}
+	var channels []manifest.Channel
+	for i, ac := range cfg.Apps {
+		app := &app{cfg: ac, channel: ac.channel(), program: programs[i]}
+		app.status = AppStatus{App: ac.Name, Channel: ac.Channel, Target: ac.Target, State: manifest.StateWaiting, Since: cfg.Clock().UTC()}
+		a.apps = append(a.apps, app)
+		channels = append(channels, app.channel)
+	}
+	a.follow = follow.New(follow.Config{
+		Store: store, Pin: pin, Channels: channels, Sources: sources, Floor: a.installedFloor, Logger: cfg.Logger,
+		Options: manifest.Options{Clock: cfg.Clock, Build: cfg.Build, TimeFloor: cfg.Time == "floor", AgentVersion: cfg.Version},
+	})
+	if err := a.loadQuietly(ctx); err != nil {
+		return nil, err
+	}
+	a.remember()
+	a.ctx, a.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	go a.own()
+	a.recover()
+	return a, nil
+}
+
+// loadQuietly reads the state. That a first root has still to come from a source, which
+// does not answer, is no reason not to start.
+func (a *Agent) loadQuietly(ctx context.Context) error {
+	err := a.follow.Load(ctx)
+	switch fault.CodeOf(err) {
+	case fault.Unreachable, fault.NotFound:
+		a.log.Warn("nothing is trusted yet", "err", err)
+		return nil
+	}
+	return err
+}
+
+// checkPin refuses what no agent should start with: no pin, or another one than the
+// configuration expects.
+func checkPin(cfg Config, pin *state.Pin) error {
+	if pin == nil {
+		if state.Exists(cfg.StateDir, cfg.AnchorFile) {
+			return nil // the state knows the fleet, and verifies itself
+		}
+		return fault.New(fault.Config, "this machine has not joined a fleet").
+			Line("There is no %s, and no state in %s.", cfg.JoinFile, cfg.StateDir).
+			Do("shoal agent join LINK")
+	}
+	if cfg.FleetID != "" && cfg.FleetID != pin.Repo.String() {
+		return fault.New(fault.PinMismatch, "the configuration names another fleet than this machine joined").
+			Line("fleet_id in the configuration: %s", cfg.FleetID).
+			Line("Pinned by %s: %s", cfg.JoinFile, pin.Repo).
+			Do("shoal agent leave, and join again, if the machine really moves to the other fleet").
+			Fact("pin", pin.Repo.String()).Fact("found", cfg.FleetID)
+	}
+	return nil
+}
+
+func openSources(cfg Config) ([]source.Source, error) {
+	var all []source.Source
+	for _, ref := range cfg.sourceRefs() {
+		s, err := source.Open(ref, source.Options{UserAgent: "shoal/" + cfg.Version})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+func (c Config) sourceRefs() []string {
+	var refs []string
+	if c.Sources.Publisher != "" {
+		refs = append(refs, c.Sources.Publisher)
+	}
+	return append(refs, c.Sources.Mirrors...)
+}
+
+// installedFloor is the highest order this machine ever installed from ch, for when
+// its state is lost.
+func (a *Agent) installedFloor(ch manifest.Channel) manifest.Order {
+	var floor manifest.Order
+	for _, app := range a.apps {
+		history, err := a.engine.History(app.program.Target)
+		if app.channel != ch || err != nil {
+			continue
+		}
+		for _, r := range history {
+			if o := (manifest.Order{Epoch: r.To.Epoch, Sequence: r.To.Sequence}); r.State == apply.Confirmed && o.Compare(floor) > 0 {
+				floor = o
+			}
+		}
+	}
+	return floor
+}
+
+// Close ends what runs in the background, an update before its swap included, and
+// gives the state directory back.
+func (a *Agent) Close() error {
+	a.cancel()
+	a.jobs.Wait() // they still tell the owner how they ended
+	close(a.stop)
+	<-a.done
+	a.nodeMu.Lock()
+	defer a.nodeMu.Unlock()
+	var err error
+	if a.node != nil {
+		err = a.node.Close()
+	}
+	return errors.Join(err, a.store.Close())
+}
+
+var errClosed = fault.New(fault.Interrupted, "the agent is stopping")
+
+// own is the owner. It ends when the agent is closed.
+func (a *Agent) own() {
+	defer close(a.done)
+	for {
+		select {
+		case event := <-a.events:
+			a.busy.Store(time.Now().Unix())
+			event()
+			a.publish()
+			a.busy.Store(0)
+		case <-a.stop:
+			a.saveStatus()
+			return
+		}
+	}
+}
+
+// do has the owner run f, and waits for it. The error says that f was not run.
+func (a *Agent) do(ctx context.Context, f func()) error {
+	ran := make(chan struct{})
+	select {
+	case a.events <- func() { defer close(ran); f() }:
+		<-ran
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-a.done:
+		return errClosed
+	}
+}
+
+// within bounds ctx by the agent's own life.
+func (a *Agent) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(a.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// swarm returns the node, made when it is first needed.
+func (a *Agent) swarm(listen string) (*swarm.Node, error) {
+	a.nodeMu.Lock()
+	defer a.nodeMu.Unlock()
+	if a.node != nil {
+		return a.node, nil
+	}
+	l := a.cfg.Limits
+	node, err := swarm.New(swarm.Config{
+		Listen: listen, Origins: a.cfg.origins(), MaxPeers: l.Peers, Logger: a.log,
+		Limits: swarm.Limits{Up: l.Up, Down: l.Down, LANUp: l.LANUp, LANDown: l.LANDown},
+	})
+	var port *swarm.PortError
+	if errors.As(err, &port) {
+		code := fault.PortInUse
+		if errors.Is(err, fs.ErrPermission) {
+			code = fault.Permission
+		}
+		return nil, fault.New(code, "cannot listen on %s: %w", port.Addr, port.Err).
+			Line("Neighbours reach this machine there. What runs keeps running; nothing was changed.").
+			Do(`choose another port with listen: ":PORT" in the configuration, or port 0 for any`).
+			Fact("listen", port.Addr)
+	}
+	if err != nil {
+		return nil, fault.New(fault.IO, "starting the swarm node: %w", err)
+	}
+	a.node = node
+	return node, nil
+}
+
+// recover finishes, in the background, what a crash interrupted.
+func (a *Agent) recover() {
+	for _, app := range a.apps {
+		a.start(app, &job{app: app, recovery: true})
+	}
+}
+
+// note keeps events for the status.
+func (a *Agent) note(events ...manifest.Event) {
+	for _, e := range events {
+		if n := len(a.recent); n > 0 && a.recent[n-1].Event == e {
+			a.recent[n-1].At = a.cfg.Clock().UTC() // again
+			continue
+		}
+		a.recent = append(a.recent, Event{a.cfg.Clock().UTC(), e})
+	}
+	if over := len(a.recent) - maxEvents; over > 0 {
+		a.recent = append([]Event(nil), a.recent[over:]...)
+	}
+}
+
+// remember takes up from the last status what only it knows.
+func (a *Agent) remember() {
+	old, err := ReadStatus(a.cfg.StateDir)
+	if err != nil {
+		return
+	}
+	a.recent = old.Events
+	for _, app := range a.apps {
+		for _, s := range old.Apps {
+			if s.App == app.cfg.Name && s.Channel == app.cfg.Channel {
+				app.status.Update, app.status.LastCheck, app.status.Freshness = s.Update, s.LastCheck, s.Freshness
+				app.status.State, app.status.Why, app.status.Since = s.State, s.Why, s.Since
+			}
+		}
+	}
+}
+
+func (a *Agent) appNamed(name string) (*app, error) {
+	for _, app := range a.apps {
+		if app.cfg.Name == name || app.channel.String() == name || app.cfg.Channel == name && len(a.apps) == 1 {
+			return app, nil
+		}
+	}
+	e := fault.New(fault.Usage, "this machine follows no channel %q", name)
+	for _, app := range a.apps {
+		e.Line("It follows %s.", app.channel)
+	}
+	return nil, e
+}
+
+// selected returns the apps that names mean; all of them for none.
+func (a *Agent) selected(names []string) ([]*app, error) {
+	if len(a.apps) == 0 {
+		return nil, fault.New(fault.Config, "no app is configured").Do("shoal agent join LINK --target PATH, or add one to apps: in the configuration")
+	}
+	if len(names) == 0 {
+		return a.apps, nil
+	}
+	var chosen []*app
+	for _, name := range names {
+		app, err := a.appNamed(name)
+		if err != nil {
+			return nil, err
+		}
+		chosen = append(chosen, app)
+	}
+	return chosen, nil
+}
+
+// setState changes how an app stands, and says so once.
+func (a *Agent) setState(app *app, s manifest.AppState, reason error) {
+	var w *Why
+	if s != manifest.StateHealthy && reason != nil {
+		w = why(reason)
+	}
+	if app.status.State != s {
+		app.status.Since = a.cfg.Clock().UTC()
+		attrs := []any{"app", app.cfg.Name, "channel", app.cfg.Channel, "state", s}
+		if w != nil {
+			attrs = append(attrs, "code", w.Code, "why", w.Text)
+		}
+		a.log.Info("state", attrs...)
+	}
+	app.status.State, app.status.Why = s, w
+}

@@ -1,0 +1,289 @@
+package agent
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"shoal/agent/control"
+	"shoal/agent/follow"
+	"shoal/internal/fault"
+	"shoal/manifest"
+)
+
+// Check is how one app stands after its channel was asked for.
+type Check struct {
+	AppStatus
+	Code      fault.Code `json:"code"`      // ok: new, same: nothing new, held, or why the check failed
+	Available bool       `json:"available"` // another release than the installed one is offered
+	// Error is why the check failed, or what keeps the release from being installed now.
+	Error *control.Failure `json:"error,omitempty"`
+}
+
+// Checks is what a check found.
+type Checks struct {
+	Apps   []Check          `json:"apps"`
+	Events []manifest.Event `json:"events"`
+}
+
+// Check asks the channels of apps, or of all of them, for what is new. It installs
+// nothing by itself; an agent that is serving goes on to do so. The error is of the
+// check as a whole; each app has its own.
+func (a *Agent) Check(ctx context.Context, apps []string) (*Checks, error) {
+	var result *Checks
+	var err error
+	derr := a.do(ctx, func() {
+		var chosen []*app
+		if chosen, err = a.selected(apps); err != nil {
+			return
+		}
+		var report *follow.Report
+		if report, err = a.cycle(ctx, true, chosen); err != nil {
+			return
+		}
+		result = &Checks{Events: append([]manifest.Event{}, report.Events...)}
+		for _, app := range chosen {
+			result.Apps = append(result.Apps, a.check(app, report))
+		}
+	})
+	if derr != nil {
+		return nil, derr
+	}
+	return result, err
+}
+
+// check tells how app stands, and begins its update if this agent does so by itself.
+func (a *Agent) check(app *app, r *follow.Report) Check {
+	d := a.settle(app, Choice{})
+	c := Check{Code: fault.Same, Available: d.artifact != nil && !(d.now.Present && d.now.SHA256 == d.artifact.SHA256)}
+	for _, o := range r.Outcomes {
+		if o.Channel == app.channel && o.New {
+			c.Code = fault.OK
+		}
+	}
+	err := app.checked
+	if err == nil {
+		err = d.why
+	}
+	if c.Error = control.NewFailure(err); c.Error != nil {
+		c.Code = c.Error.Code
+	}
+	if d.install && a.serving.Load() && app.job == nil {
+		a.begin(app, d, Choice{})
+	}
+	c.AppStatus = a.snapshot(app)
+	return c
+}
+
+// cycle asks the sources for the channels of apps. It runs in the owner.
+func (a *Agent) cycle(ctx context.Context, force bool, apps []*app) (*follow.Report, error) {
+	ctx, cancel := a.within(ctx)
+	defer cancel()
+	var channels []manifest.Channel
+	for _, app := range apps {
+		if !slices.Contains(channels, app.channel) {
+			channels = append(channels, app.channel)
+		}
+	}
+	report, err := a.follow.Cycle(ctx, force, channels...)
+	if err != nil {
+		return nil, err
+	}
+	a.note(report.Events...)
+	now := a.cfg.Clock().UTC()
+	for _, app := range apps {
+		app.checked = report.Err
+		for _, o := range report.Outcomes {
+			if o.Channel == app.channel {
+				app.status.Freshness = o.Freshness
+				app.checked = o.Err
+			}
+		}
+		last := &CheckStatus{At: now, Code: fault.Same}
+		if app.checked != nil {
+			w := why(app.checked)
+			last.Code, last.Text, last.Next = w.Code, w.Text, w.Next
+			a.log.Warn("check failed", "channel", app.channel, "code", w.Code, "err", app.checked)
+		}
+		app.status.LastCheck = last
+		a.noteRunningBlocked(app)
+	}
+	return report, nil
+}
+
+// noteRunningBlocked says so when the publisher has blocked what is installed.
+func (a *Agent) noteRunningBlocked(app *app) {
+	held, ok := a.follow.Held(app.channel)
+	if !ok {
+		return
+	}
+	now, err := a.engine.Installed(app.program.Target)
+	if err != nil || !now.Present {
+		return
+	}
+	if b, blocked := held.Manifest.Blocks(now.SHA256); blocked {
+		a.note(manifest.Event{Code: fault.RunningBlocked, Doc: "manifest " + app.channel.String(),
+			Detail: "the installed program is blocked: " + b.Reason})
+	}
+}
+
+// settle decides about app and shows the decision, unless an update is under way that
+// shows itself.
+func (a *Agent) settle(app *app, c Choice) decision {
+	d := a.decide(app, app.checked, c)
+	s := &app.status
+	s.Version, s.SHA256 = d.now.Version, d.now.SHA256
+	if !d.now.Present {
+		s.Version, s.SHA256 = "", manifest.Digest{}
+	}
+	s.Offered, app.offered = nil, manifest.Infohash{}
+	if d.held != nil {
+		m := d.held.Manifest
+		s.Epoch, s.Sequence, s.Expires, s.SignedBy = m.Epoch, m.Sequence, m.Expires, d.held.SignedBy
+		s.Offered = &Offer{Version: m.Release.Version, Severity: m.Release.Severity}
+		if d.artifact != nil {
+			s.Offered.SHA256, s.Offered.Length = d.artifact.SHA256, d.artifact.Length
+			if p, ok := d.artifact.Usable(); ok {
+				app.offered = p.Infohash
+			}
+			if d.artifact.SHA256 == s.SHA256 {
+				s.Version = m.Release.Version // also when something else installed it
+			}
+		}
+	}
+	s.Previous = nil
+	if previous, err := a.engine.Previous(app.program.Target); err == nil {
+		for _, p := range previous {
+			s.Previous = append(s.Previous, p.Version)
+		}
+	}
+	if app.job == nil {
+		reason := d.why
+		if d.install {
+			reason = fault.New(fault.OK, "%s is available", s.Offered.Version).Do("shoal agent update")
+		}
+		a.setState(app, d.state, reason)
+		if d.state == manifest.StateHealthy {
+			a.share(app, d)
+		}
+	}
+	return d
+}
+
+// Updated is how one app stands after an update.
+type Updated struct {
+	AppStatus
+	Code  fault.Code       `json:"code"` // ok: installed, or begun; same: it was already
+	Error *control.Failure `json:"error,omitempty"`
+}
+
+// Update checks, and installs what is offered. It returns when the updates have ended,
+// or, if wait is false, when they have begun. The error is of the whole; each app has
+// its own.
+func (a *Agent) Update(ctx context.Context, apps []string, c Choice, wait bool, progress func(Progress)) ([]Updated, error) {
+	type item struct {
+		app *app
+		job *job
+		res Updated
+	}
+	if err := a.recovered(ctx); err != nil {
+		return nil, err
+	}
+	var items []*item
+	var err error
+	derr := a.do(ctx, func() {
+		var chosen []*app
+		if chosen, err = a.selected(apps); err != nil {
+			return
+		}
+		if err = a.follow.AllowExpired(c.AllowExpired); err != nil {
+			return
+		}
+		defer a.follow.AllowExpired(false)
+		if _, err = a.cycle(ctx, true, chosen); err != nil {
+			return
+		}
+		for _, app := range chosen {
+			it := &item{app: app, job: app.job}
+			items = append(items, it)
+			d := a.settle(app, c)
+			switch {
+			case app.job != nil: // join the one under way
+			case app.checked != nil:
+				it.res.Error = control.NewFailure(app.checked)
+			case d.install:
+				it.job = a.begin(app, d, c)
+			case d.why != nil:
+				it.res.Error = control.NewFailure(d.why)
+			default:
+				it.res.Code = fault.Same
+			}
+			if it.job != nil {
+				it.job.watch(progress)
+			}
+		}
+	})
+	if derr != nil {
+		return nil, derr
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, it := range items {
+		if it.job == nil || !wait {
+			continue
+		}
+		if werr := it.job.wait(ctx); werr != nil {
+			it.res.Error = control.NewFailure(werr)
+		}
+	}
+	var all []Updated
+	derr = a.do(context.WithoutCancel(ctx), func() {
+		for _, it := range items {
+			it.res.AppStatus = a.snapshot(it.app)
+		}
+	})
+	for _, it := range items {
+		if it.res.Error != nil {
+			it.res.Code = it.res.Error.Code
+		} else if it.res.Code == "" {
+			it.res.Code = fault.OK
+		}
+		all = append(all, it.res)
+	}
+	return all, derr
+}
+
+// recovered waits until what a crash interrupted is finished.
+func (a *Agent) recovered(ctx context.Context) error {
+	var recoveries []*job
+	if err := a.do(ctx, func() {
+		for _, app := range a.apps {
+			if app.job != nil && app.job.recovery {
+				recoveries = append(recoveries, app.job)
+			}
+		}
+	}); err != nil {
+		return err
+	}
+	for _, j := range recoveries {
+		j.wait(ctx) // how it ended is in the status
+	}
+	return ctx.Err()
+}
+
+// nextCheck is when the channels are asked again: in the configured time, or sooner
+// when something passing ended an update.
+func (a *Agent) nextCheck(jitter float64) time.Duration {
+	every := a.cfg.Check.Every
+	d := time.Duration(float64(every) * (1 + a.cfg.Check.Jitter*(2*jitter-1)))
+	for _, app := range a.apps {
+		if app.retries > 0 && app.job == nil && app.status.State == manifest.StateWaiting {
+			soon := firstRetry << min(app.retries-1, 10)
+			d = min(d, soon+time.Duration(jitter*float64(soon)))
+		}
+	}
+	return d
+}
+
+const firstRetry = 15 * time.Second

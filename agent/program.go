@@ -1,0 +1,87 @@
+package agent
+
+import (
+	"time"
+
+	"shoal/agent/apply"
+	"shoal/agent/health"
+	"shoal/agent/service"
+	"shoal/internal/fault"
+)
+
+// program is a as the engine that replaces programs wants it.
+func (a AppConfig) program() (apply.Program, error) {
+	bad := func(err error) error { return fault.New(fault.Config, "app %q: %w", a.Name, err) }
+	svc, err := a.Service.service()
+	if err != nil {
+		return apply.Program{}, bad(err)
+	}
+	check, err := a.Health.check(svc)
+	if err != nil {
+		return apply.Program{}, bad(err)
+	}
+	return apply.Program{
+		Target: apply.Target{
+			App: a.Name, Path: a.Target, Kind: a.Kind, Keep: a.Keep, Swap: a.Swap,
+			AllowInstall: !a.RefuseInstall, AllowInsecureDir: a.AllowInsecureDir,
+		},
+		Service: svc, Health: check, RequireHealthy: a.Health.Require,
+		Hooks: apply.Hooks{Pre: a.Hooks.Pre, Post: a.Hooks.Post, OnRevert: a.Hooks.OnRevert, Timeout: a.Hooks.Timeout},
+	}, nil
+}
+
+func (s ServiceConfig) service() (service.Service, error) {
+	command := len(s.Command.Start)+len(s.Command.Stop)+len(s.Command.Restart)+len(s.Command.Status) > 0
+	switch {
+	case s.Systemd != "" && command:
+		return nil, fault.New(fault.Config, "service: systemd and command exclude each other")
+	case s.Systemd != "":
+		return service.Systemd(s.Systemd)
+	case command:
+		c := s.Command
+		return service.Command(service.CommandConfig{Start: c.Start, Stop: c.Stop, Restart: c.Restart, Status: c.Status})
+	}
+	return service.None{}, nil
+}
+
+// stayUp is how long a program must stay up where the configuration does not say.
+const stayUp = 10 * time.Second
+
+func (h HealthConfig) check(svc service.Service) (health.Check, error) {
+	p := health.Policy{Successes: h.Successes, Interval: h.Interval, Timeout: h.Timeout}
+	need := func(set bool, what string) error {
+		if !set {
+			return fault.New(fault.Config, "health: type %q needs %q", h.Type, what)
+		}
+		return nil
+	}
+	switch h.Type {
+	case "", "none":
+		return health.None{}, nil
+	case "command":
+		if err := need(len(h.Command) > 0, "command"); err != nil {
+			return nil, err
+		}
+		return health.Command(h.Command, p)
+	case "http":
+		if err := need(h.URL != "", "url"); err != nil {
+			return nil, err
+		}
+		return health.HTTP(h.URL, p)
+	case "tcp":
+		if err := need(h.Address != "", "address"); err != nil {
+			return nil, err
+		}
+		return health.TCP(h.Address, p)
+	case "stay-up":
+		if _, none := svc.(service.None); none {
+			return nil, fault.New(fault.Config, `health: type "stay-up" needs a service to look at`)
+		}
+		d := stayUp
+		if h.Interval > 0 && h.Successes > 0 {
+			d = time.Duration(h.Successes) * h.Interval
+		}
+		return health.StayUp(svc, d, p)
+	}
+	return nil, fault.New(fault.Config, "health: type %q is none of none, stay-up, command, http, tcp", h.Type)
+}

@@ -1,0 +1,174 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"time"
+
+	"shoal/agent/apply"
+	"shoal/manifest"
+	"shoal/swarm"
+)
+
+// share gives the installed release to neighbours, from the cache where it is there,
+// else from where it is installed. It runs in the owner; the work is done beside it.
+func (a *Agent) share(app *app, d decision) {
+	p, ok := d.artifact.Usable()
+	if !ok || !a.serving.Load() || a.shared[p.Infohash] == p.SHA256 {
+		return
+	}
+	a.shared[p.Infohash] = p.SHA256
+	a.jobs.Go(func() {
+		if err := a.seed(a.ctx, p, app.program.Target); err != nil {
+			a.log.Warn("not given to neighbours", "app", app.cfg.Name, "err", err)
+			a.do(context.Background(), func() { delete(a.shared, p.Infohash) }) // the next check tries again
+		}
+	})
+}
+
+func (a *Agent) seed(ctx context.Context, p *manifest.Payload, t apply.Target) error {
+	info, err := a.info(ctx, p)
+	if err != nil {
+		return err
+	}
+	path := a.cache.Path(p.SHA256)
+	if _, err := os.Stat(path); err != nil {
+		path = t.Path // its hash is the artifact's: the full payload is the program itself
+	}
+	node, err := a.swarm(a.cfg.Listen)
+	if err != nil {
+		return err
+	}
+	if err := node.Seed(ctx, info, path, a.cfg.announceURLs()); err != nil && !errors.Is(err, swarm.ErrBusy) {
+		return coded(err, "giving the release to neighbours")
+	}
+	a.log.Info("giving", "sha256", p.SHA256, "from", path)
+	return nil
+}
+
+// prune drops from swarm and cache what no channel asks for any more: a release that
+// was replaced stays for a while, because neighbours are still fetching it.
+func (a *Agent) prune() {
+	if a.follow.Trust() == nil {
+		return // nothing is known, so nothing is known to be useless
+	}
+	var wanted []manifest.Digest
+	for _, app := range a.apps {
+		if held, ok := a.follow.Held(app.channel); ok {
+			for i := range held.Manifest.Artifacts {
+				wanted = append(wanted, held.Manifest.Artifacts[i].SHA256)
+			}
+		}
+		if app.job != nil && !app.job.recovery {
+			wanted = append(wanted, app.job.decision.payload.SHA256)
+		}
+		in := a.follow.Local().Installed[app.cfg.Name]
+		wanted = append(wanted, in.SHA256)
+		if a.cfg.Clock().Sub(in.At) < a.cfg.SeedAfterUpdate {
+			wanted = append(wanted, in.PreviousSHA256)
+		}
+	}
+	for infohash, sha := range a.shared {
+		if !slices.Contains(wanted, sha) {
+			delete(a.shared, infohash)
+			a.nodeMu.Lock()
+			node := a.node
+			a.nodeMu.Unlock()
+			if node != nil {
+				node.Drop(infohash)
+			}
+		}
+	}
+	if err := a.cache.Prune(func(d manifest.Digest) bool { return slices.Contains(wanted, d) }); err != nil {
+		a.log.Warn("pruning the cache", "err", err)
+	}
+}
+
+// traffic is what the swarm node exchanges now, by infohash.
+func (a *Agent) traffic() map[manifest.Infohash]swarm.TorrentStats {
+	a.nodeMu.Lock()
+	node := a.node
+	a.nodeMu.Unlock()
+	all := map[manifest.Infohash]swarm.TorrentStats{}
+	if node != nil {
+		for _, t := range node.Stats().Torrents {
+			all[t.Infohash] = t
+		}
+	}
+	return all
+}
+
+// publish makes the owner's view readable by everyone.
+func (a *Agent) publish() {
+	s := &Status{
+		Agent: a.id, Version: a.cfg.Version, Running: a.serving.Load(), FreezeCheck: a.cfg.Time != "floor",
+		StateLost: !a.follow.Local().LostAt.IsZero(), Events: slices.Clone(a.recent), Updated: a.cfg.Clock().UTC(),
+		Apps: []AppStatus{},
+	}
+	if s.Events == nil {
+		s.Events = []Event{}
+	}
+	if s.Running {
+		s.PID = os.Getpid()
+	}
+	if a.pin != nil {
+		s.Fleet, s.TOFU = a.pin.Repo.String(), a.pin.TOFU
+	}
+	if t := a.follow.Trust(); t != nil {
+		s.Fleet, s.RootVersion = t.Repo().Prefixed(), t.RootVersion()
+		s.RootExpires = t.Root().Expires
+	}
+	a.nodeMu.Lock()
+	if a.node != nil {
+		s.Listen = a.node.Addr().String()
+	}
+	a.nodeMu.Unlock()
+	traffic := a.traffic()
+	for _, app := range a.apps {
+		as := a.snapshot(app)
+		if t, ok := traffic[app.offered]; ok && app.offered != (manifest.Infohash{}) {
+			as.Peers, as.Given = t.Peers, t.Given.Sum()
+		}
+		s.Apps = append(s.Apps, as)
+	}
+	a.published.Store(s)
+	a.saveStatus()
+}
+
+// snapshot is a copy of how app stands that nobody changes any more.
+func (a *Agent) snapshot(app *app) AppStatus {
+	s := app.status
+	if s.Update != nil {
+		u := *s.Update
+		s.Update = &u
+	}
+	if s.LastCheck != nil {
+		c := *s.LastCheck
+		s.LastCheck = &c
+	}
+	return s
+}
+
+// Status returns how the agent stands, without waiting for what it is doing.
+func (a *Agent) Status() *Status { return a.published.Load() }
+
+// saveStatus writes the status for when nobody runs; at most once a second, unless a
+// state has changed.
+func (a *Agent) saveStatus() {
+	s := a.published.Load()
+	if s == nil {
+		return
+	}
+	states := ""
+	for _, app := range s.Apps {
+		states += string(app.State) + " " + app.SHA256.String() + "\n"
+	}
+	if now := time.Now(); states != a.savedStates || now.Sub(a.savedAt) > time.Second {
+		a.savedStates, a.savedAt = states, now
+		if err := s.write(a.cfg.StateDir); err != nil {
+			a.log.Warn("writing the status", "err", err)
+		}
+	}
+}
