@@ -132,17 +132,20 @@ func ValidName(s string) bool {
 }
 
 // ValidVersion reports whether s may be the version of a release: 1 to 64 of letters,
-// digits, dot, plus, underscore and hyphen, beginning with a letter or digit.
+// digits, dot, plus, underscore and hyphen, beginning with a letter or digit. It is the
+// name of a directory too, so what [ValidName] says of dots and devices holds for it.
 func ValidVersion(s string) bool {
-	if len(s) == 0 || len(s) > maxName || !lowerAlnum(s[0]|0x20) {
-		return false
-	}
-	for i := range len(s) {
-		if c := s[i]; !lowerAlnum(c|0x20) && c != '.' && c != '+' && c != '_' && c != '-' {
-			return false
+	return ValidName(strings.ReplaceAll(lower(s), "+", "_"))
+}
+
+// lower is strings.ToLower for ASCII alone: no other letter becomes one that is allowed.
+func lower(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
 		}
-	}
-	return true
+		return r
+	}, s)
 }
 
 func lowerAlnum(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' }

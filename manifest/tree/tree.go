@@ -43,9 +43,8 @@ func Release(app, version string, p manifest.Platform) string {
 	return s
 }
 
-// Valid reports whether path is one of the names above. A name that would be a device or
-// lose its last dot on Windows is none, so that a bundle unpacks to the same files
-// everywhere.
+// Valid reports whether path is one of the names above. Their parts are names that lead
+// nowhere on any system, so that a tree unpacks to the same files everywhere.
 func Valid(path string) bool {
 	dir, rest, _ := strings.Cut(path, "/")
 	switch dir {
@@ -65,26 +64,32 @@ func Valid(path string) bool {
 		return err == nil
 	case "releases":
 		part := strings.Split(rest, "/")
-		return len(part) == 3 && manifest.ValidName(part[0]) && validVersion(part[1]) && validFile(part[2])
+		return len(part) == 3 && manifest.ValidName(part[0]) && manifest.ValidVersion(part[1]) && validFile(part[2])
 	}
 	return false
 }
 
-func validVersion(s string) bool {
-	return manifest.ValidVersion(s) && manifest.ValidName(strings.ReplaceAll(strings.ToLower(s), "+", "_"))
+// validFile takes os-arch or os-arch-variant, with the ending of a file for BitTorrent
+// clients or without.
+func validFile(s string) bool {
+	if base, ok := strings.CutSuffix(s, Torrent); ok {
+		s = base
+	} else if base, ok := strings.CutSuffix(s, Magnet); ok {
+		s = base
+	}
+	return len(s) <= 3*64+2 && validParts(s, 3)
 }
 
-// validFile takes os-arch or os-arch-variant, with the ending of a file for BitTorrent
-// clients or without. Each part may have hyphens of its own, and 64 bytes.
-func validFile(s string) bool {
-	s = strings.TrimSuffix(strings.TrimSuffix(s, Magnet), Torrent)
-	if !strings.Contains(strings.Trim(s, "-"), "-") || len(s) > 3*64+2 {
-		return false
-	}
-	for part := range strings.SplitSeq(s, "-") {
-		if part != "" && !manifest.ValidName("x"+part) {
-			return false
+// validParts reports whether s can be cut at hyphens into two to most names. A name may
+// have hyphens of its own.
+func validParts(s string, most int) bool {
+	for i := range len(s) {
+		if s[i] != '-' || !manifest.ValidName(s[:i]) {
+			continue
+		}
+		if manifest.ValidName(s[i+1:]) || most > 2 && validParts(s[i+1:], most-1) {
+			return true
 		}
 	}
-	return manifest.ValidName(s[:min(len(s), 64)]) || manifest.ValidName(s[:min(len(s), 63)])
+	return false
 }
