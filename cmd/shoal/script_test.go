@@ -17,9 +17,16 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"shoal/cmd/shoal/demo"
 )
 
 func TestMain(m *testing.M) {
+	if exe, err := os.Executable(); err == nil {
+		if _, err := demo.ReadTrailer(exe); err == nil {
+			main() // a copy of the test's executable that the demo runs as its program
+		}
+	}
 	testscript.Main(m, map[string]func(){"shoal": main})
 }
 

@@ -19,8 +19,9 @@ const (
 // group starts processes and answers for their end: none outlives Close, and on Linux
 // none outlives the demo however it dies.
 type group struct {
-	grace  time.Duration // between asking a process to end and ending it
-	starts chan func()   // run by one goroutine that keeps to its thread
+	note   func(pid int) error // called for each process started; may be nil
+	grace  time.Duration       // between asking a process to end and ending it
+	starts chan func()         // run by one goroutine that keeps to its thread
 	ended  chan struct{}
 
 	// mu guards procs and closed.
@@ -70,17 +71,26 @@ func (g *group) Start(cmd *exec.Cmd, reap func()) (*process, error) {
 		return nil, err
 	}
 	g.procs[p] = struct{}{}
-	go func() {
-		if reap != nil {
-			reap()
+	if g.note != nil {
+		if err := g.note(cmd.Process.Pid); err != nil {
+			kill(cmd)
+			go p.wait(g, reap)
+			return nil, fmt.Errorf("noting the process: %w", err)
 		}
-		p.err = cmd.Wait()
-		g.mu.Lock()
-		delete(g.procs, p)
-		g.mu.Unlock()
-		close(p.done)
-	}()
+	}
+	go p.wait(g, reap)
 	return p, nil
+}
+
+func (p *process) wait(g *group, reap func()) {
+	if reap != nil {
+		reap()
+	}
+	p.err = p.cmd.Wait()
+	g.mu.Lock()
+	delete(g.procs, p)
+	g.mu.Unlock()
+	close(p.done)
 }
 
 // Stop asks the process to end, waits, and ends it when it does not.

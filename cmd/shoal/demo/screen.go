@@ -29,11 +29,11 @@ func megabytes(n int64) string { return fmt.Sprintf("%.1f", float64(n)/1e6) }
 
 // numbers is the part of a view that is the same on every screen.
 func (v view) numbers() string {
-	s := fmt.Sprintf("%5s/%s MB  origin %5s  peers %5s", megabytes(v.done), megabytes(v.total), megabytes(v.origin), megabytes(v.peers))
+	s := fmt.Sprintf("%4s/%s MB  origin %4s  peers %4s", megabytes(v.done), megabytes(v.total), megabytes(v.origin), megabytes(v.peers))
 	if v.confirmed {
-		return s + "   confirmed " + v.finalVersion + "  ✓"
+		return s + "  confirmed " + v.finalVersion + " ✓"
 	}
-	return s + "   " + v.state
+	return s + "  " + v.state
 }
 
 // progress shows how the machines' updates go on; show may be called until end.
@@ -47,15 +47,15 @@ func newProgress(w io.Writer, fancy bool, names []string, total int64) progress 
 	if !fancy {
 		return &plainProgress{w: w, last: map[string]shown{}}
 	}
-	b := &bars{p: mpb.New(mpb.WithOutput(w), mpb.WithWidth(18), mpb.WithRefreshRate(100*time.Millisecond)), machines: map[string]*bar{}}
+	b := &bars{p: mpb.New(mpb.WithOutput(w), mpb.WithAutoRefresh(), mpb.WithRefreshRate(100*time.Millisecond)), machines: map[string]*bar{}}
 	style := mpb.BarStyle().Lbound("").Rbound("").Filler("█").Tip("▌").Padding("░")
 	for _, name := range names {
 		m := &bar{}
 		m.seen.Store(&view{name: name, total: total, state: "waiting"})
 		// A total of 0 keeps the bar alive when all bytes are there: the machine is not
 		// done before the new version is confirmed.
-		m.bar = b.p.New(0, style,
-			mpb.PrependDecorators(decor.Name("    "+name+"  ")),
+		m.bar = b.p.New(0, style, mpb.BarWidth(14),
+			mpb.PrependDecorators(decor.Name("    "+name+" ")),
 			mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return " " + m.seen.Load().numbers() })))
 		m.bar.SetTotal(max(total, 1), false)
 		b.machines[name] = m

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"shoal/cmd/shoal/demo"
+	"shoal/cmd/shoal/internal/units"
+	"shoal/internal/fault"
+)
+
+func newDemoCmd(c *cli) *cobra.Command {
+	var agents int
+	var size, limit units.Size
+	var dir string
+	var keep, clean, plain bool
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Update a small fleet on this machine, live, and show what is refused",
+		Example: `  shoal demo
+  shoal demo --agents 12 --limit 5MB --keep`,
+		Long: `A publisher and a few agents run as processes of their own, on loopback only, with the
+real commands; nothing is installed, and everything is removed at the end.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if clean {
+				return c.cleanDemos(cmd.Context(), dir)
+			}
+			if runtime.GOOS == "windows" {
+				return fault.New(fault.Policy, "the demo needs a Unix system").
+					Line("It replaces running programs by rename, as agents do there.")
+			}
+			exe, err := os.Executable()
+			if err != nil {
+				return fmt.Errorf("finding the running program: %w", err)
+			}
+			cfg := demo.Config{Exe: exe, Agents: agents, Size: size.Bytes(), Base: dir}
+			if limit > 0 {
+				cfg.Limit = limit.String()
+			}
+			// With another form of output, standard output is the result's alone.
+			if c.flags.output == formatText {
+				cfg.Talk, cfg.Fancy = c.std.out, c.outTTY && c.fancy() && !plain
+			} else if !c.flags.quiet {
+				cfg.Talk = c.std.err
+			}
+			printed := func(r *demo.Result) error {
+				return c.print("shoal.demo/v1", r, func(w io.Writer) {
+					if !keep {
+						fmt.Fprint(w, "\n  Everything was removed.  Keep it up and look around:  shoal demo --keep\n")
+					}
+				})
+			}
+			if keep {
+				cfg.Keep = func(ctx context.Context, r *demo.Result, where string) {
+					if c.flags.output != formatText {
+						printed(r)
+					}
+					c.say("\n  Still running, in %s.  End it with Ctrl-C.", where)
+					<-ctx.Done()
+				}
+			}
+			ctx, cancel := c.withTimeout(cmd.Context(), 0)
+			defer cancel()
+			r, err := demo.Run(ctx, cfg)
+			if err != nil {
+				return err
+			}
+			if !keep {
+				err = printed(r)
+			}
+			if err == nil && len(r.Problems) > 0 {
+				err = exitStatus(fault.IO.Exit()) // the result tells what
+			}
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&agents, "agents", 6, "how many machines, 1 to 64")
+	size = 48e6
+	f.Var(&size, "size", "size of the program that is updated, at least shoal's own")
+	f.Var(&limit, "limit", "the most the publisher gives per second, for all machines; no limit when not given")
+	f.StringVar(&dir, "dir", "", "make the demo's directory in `DIR`, instead of the place for temporary files")
+	f.BoolVar(&keep, "keep", false, "stay up at the end, until Ctrl-C")
+	f.BoolVar(&clean, "clean", false, "remove what a killed demo left, and do nothing else")
+	f.BoolVar(&plain, "plain", false, "lines instead of moving bars")
+	cmd.AddCommand(newDemoProgramCmd(c), newDemoServiceCmd(c))
+	return cmd
+}
+
+func (c *cli) cleanDemos(ctx context.Context, dir string) error {
+	removed, err := demo.Clean(ctx, dir)
+	if err != nil {
+		return err
+	}
+	out := struct {
+		Removed []string `json:"removed"`
+	}{append([]string{}, removed...)}
+	return c.print("shoal.demo-clean/v1", out, func(w io.Writer) {
+		for _, dir := range removed {
+			fmt.Fprintf(w, "Removed %s\n", dir)
+		}
+		if len(removed) == 0 {
+			fmt.Fprintln(w, "Nothing to remove.")
+		}
+	})
+}
+
+// newDemoProgramCmd is what a copy of this executable does as the demo's program.
+func newDemoProgramCmd(c *cli) *cobra.Command {
+	var listen string
+	cmd := &cobra.Command{
+		Use:    "program",
+		Short:  "Be the program that the demo updates",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			exe, err := os.Executable()
+			if err != nil {
+				return fmt.Errorf("finding the running program: %w", err)
+			}
+			return demo.RunProgram(cmd.Context(), exe, listen, c.std.out)
+		},
+	}
+	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "`HOST:PORT` to serve on")
+	return cmd
+}
+
+// newDemoServiceCmd is how the demo's agents control their program.
+func newDemoServiceCmd(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:    "service start|stop|restart|status URL",
+		Short:  "Tell the demo to start or stop a machine's program",
+		Hidden: true,
+		Args:   cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return demo.Control(cmd.Context(), args[0], args[1], c.std.out)
+		},
+	}
+}

@@ -1,0 +1,140 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"shoal/internal/durable"
+	"shoal/manifest"
+	"shoal/manifest/tree"
+)
+
+// want is how something that must not work has to end.
+type want struct {
+	name string // Refusal.Case
+	what string // for people
+	code string
+	exit int
+}
+
+var (
+	tooFew  = want{"too-few-signatures", "a release signed with one stolen key", "threshold", 2}
+	older   = want{"old-release", "an old release offered again", "rollback", 3}
+	crashes = want{"crashes-at-start", app + " " + badVersion + ", which crashes on start", "health_failed", 7}
+)
+
+// refusals shows what must not work. In the first two, whoever holds the publisher's
+// web server puts something else in the place of the newest manifest; the last one is
+// rightly signed by a publisher who did not test it.
+func (f *fleet) refusals(ctx context.Context) error {
+	f.say("\n  Now three things that must not work:")
+	newest := f.newest()
+	good, err := os.ReadFile(newest)
+	if err != nil {
+		return err
+	}
+	stolen, err := f.stolenKey(ctx)
+	if err != nil {
+		return err
+	}
+	for _, attack := range []struct {
+		want
+		envelope []byte
+	}{{tooFew, stolen}, {older, f.publisher.first}} {
+		if err := durable.WriteFile(newest, attack.envelope, 0o644); err != nil {
+			return err
+		}
+		if err := f.refuse(ctx, attack.want, "check"); err != nil {
+			return err
+		}
+	}
+	if err := durable.WriteFile(newest, good, 0o644); err != nil {
+		return err
+	}
+	if _, err := f.publish(ctx, badVersion); err != nil {
+		return err
+	}
+	return f.refuse(ctx, crashes, "update")
+}
+
+// newest is the file of the channel's manifest in the publisher's tree.
+func (f *fleet) newest() string {
+	return filepath.Join(f.publisher.store, filepath.FromSlash(tree.Manifest(manifest.Channel{App: app, Name: channel})))
+}
+
+// refuse has every machine ask, or try, and holds what it answers against w.
+func (f *fleet) refuse(ctx context.Context, w want, verb string) error {
+	var mu sync.Mutex // guards answers
+	answers := map[string]int{}
+	r := Refusal{Case: w.name, Code: w.code, Exit: w.exit, Running: newVersion}
+	var text string
+	err := f.each(func(m *machine) error {
+		a, err := f.run(ctx, m.env, m.args("agent", verb)...)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+		version, err := askVersion(ctx, m.addr)
+		if err != nil {
+			version = "nothing (" + err.Error() + ")"
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		answers[fmt.Sprintf("%s, exit %d, %s answers", a.Code, a.exit, version)]++
+		if a.Code != w.code || a.exit != w.exit || version != newVersion {
+			r.Code, r.Exit, r.Running = a.Code, a.exit, version
+			text = a.Message
+		} else if text == "" {
+			text = a.Message
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	f.result.Refusals = append(f.result.Refusals, r)
+	if len(answers) != 1 || r.Code != w.code || r.Exit != w.exit || r.Running != newVersion {
+		f.problem("%s: %v (%s), want %s, exit %d, and %s answering on every machine", w.what, answers, text, w.code, w.exit, newVersion)
+		return nil
+	}
+	f.say("    ✓ %-44s %-14s exit %d   %s answers on all %d", w.what, w.code, w.exit, newVersion, len(f.machines))
+	return nil
+}
+
+// stolenKey is what a thief of one release key can make: the publisher's own command
+// refuses to publish it, and the envelope it leaves for a second signer has one
+// signature.
+func (f *fleet) stolenKey(ctx context.Context) ([]byte, error) {
+	dir := f.path("thief")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, err
+	}
+	args := append(f.publishArgs(thiefs), "--key", "file:"+f.publisher.keys[0].Path)
+	for i, arg := range args {
+		args[i] = strings.ReplaceAll(arg, f.buildPath(thiefs), f.buildPath(newVersion))
+	}
+	a, err := f.runIn(ctx, dir, nil, args...)
+	if err != nil {
+		return nil, err
+	}
+	if a.Code != tooFew.code || a.exit != tooFew.exit {
+		f.problem("publishing with one of %d keys: %s, exit %d, want %s, exit %d", signersNeed, a.Code, a.exit, tooFew.code, tooFew.exit)
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		if env, err := manifest.ParseEnvelope(b, manifest.TypeManifest); err == nil && len(env.Signatures) == 1 {
+			return b, nil
+		}
+	}
+	return nil, fmt.Errorf("publishing with one key left no envelope in %v", names)
+}
