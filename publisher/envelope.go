@@ -40,7 +40,7 @@ func (p *Publisher) PublishEnvelope(ctx context.Context, req EnvelopeRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	r, err := p.begin(m.Name(), req.DryRun)
+	r, err := p.begin(ctx, m.Name(), req.DryRun)
 	if err != nil {
 		return nil, err
 	}

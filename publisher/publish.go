@@ -99,7 +99,7 @@ func (p *Publisher) Publish(ctx context.Context, req PublishRequest) (*PublishRe
 	}
 	defer bs.close()
 
-	r, err := p.begin(req.Channel, req.DryRun || req.DraftOnly)
+	r, err := p.begin(ctx, req.Channel, req.DryRun || req.DraftOnly)
 	if err != nil {
 		return nil, err
 	}
@@ -162,10 +162,15 @@ type release struct {
 	names  map[keys.ID]string
 }
 
-func (p *Publisher) begin(name manifest.Channel, readOnly bool) (_ *release, err error) {
+func (p *Publisher) begin(ctx context.Context, name manifest.Channel, readOnly bool) (_ *release, err error) {
 	r := &release{p: p, now: p.now().UTC().Truncate(time.Second)}
 	if !readOnly {
-		if r.writer, err = p.repo.Lock(); err != nil {
+		if r.writer, err = p.repo.Lock(func(step string) error {
+			if err := ctx.Err(); err != nil || p.step == nil {
+				return err
+			}
+			return p.step(step)
+		}); err != nil {
 			return nil, err
 		}
 	}

@@ -31,6 +31,7 @@ type Publisher struct {
 	repo *repo.Repo
 	log  *slog.Logger
 	now  func() time.Time
+	step func(name string) error // asked before each change on the disk; nil but in tests
 }
 
 // Open returns the publisher cfg describes. Its repository must have been made by Init.

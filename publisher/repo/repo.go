@@ -12,6 +12,7 @@
 package repo
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -37,12 +38,7 @@ const (
 )
 
 // Repo is a repository on disk.
-type Repo struct {
-	dir string
-	// step is asked before each change on the disk, by name; an error stops there. Only
-	// tests set it, to end a publish, or the process, between any two steps.
-	step func(name string) error
-}
+type Repo struct{ dir string }
 
 // Create makes a repository whose fleet starts with the root envelope rootV1. The
 // directory may exist; a repository in it is never overwritten.
@@ -279,7 +275,7 @@ func failure(doing string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &coded):
+	case errors.As(err, &coded), errors.Is(err, context.Canceled):
 		return err
 	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT):
 		return fault.New(fault.NoSpace, "%s: %w", doing, err).Line("Nothing was published; what was published before is whole.")

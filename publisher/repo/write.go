@@ -24,13 +24,15 @@ import (
 
 // Writer is the one process that may change a repository.
 type Writer struct {
-	r    *Repo
-	lock *flock.Flock
+	r      *Repo
+	lock   *flock.Flock
+	before func(step string) error
 }
 
 // Lock takes the repository for writing, or fails at once with the code locked. It
-// removes what a writer that died had left unfinished.
-func (r *Repo) Lock() (*Writer, error) {
+// removes what a writer that died had left unfinished. Before each change on the disk
+// before is asked, unless it is nil; with an error the writer stops there.
+func (r *Repo) Lock(before func(step string) error) (*Writer, error) {
 	name := filepath.Join(r.dir, lockFile)
 	l := flock.New(name, flock.SetPermissions(0o644))
 	ok, err := l.TryLock()
@@ -47,7 +49,7 @@ func (r *Repo) Lock() (*Writer, error) {
 	}
 	// For the message above only; the lock itself ends with the process.
 	os.WriteFile(name, fmt.Appendln(nil, os.Getpid()), 0o644)
-	w := &Writer{r: r, lock: l}
+	w := &Writer{r: r, lock: l, before: before}
 	if err := os.RemoveAll(filepath.Join(r.dir, tmpDir)); err == nil {
 		err = mkdirAll(filepath.Join(r.dir, tmpDir))
 	}
@@ -104,8 +106,7 @@ func (w *Writer) AddInfo(i *swarm.Info) error {
 func (w *Writer) AddRelease(app, version string, p manifest.Platform, data manifest.Digest, torrent []byte, magnet string) error {
 	name := tree.Release(app, version, p)
 	if !tree.Valid(name) {
-		return fault.New(fault.UnsafePath, "version %q cannot be the name of a directory", version).
-			Line("Nothing was published.").Do("choose another version")
+		return fault.New(fault.UnsafePath, "%q is no name of the tree", name)
 	}
 	if err := w.link(tree.Data(data), name); err != nil {
 		return err
@@ -146,7 +147,7 @@ func (w *Writer) put(name string, perm fs.FileMode, fill func(*os.File) error) e
 // putAt makes a file that has its name only when it is complete and on the disk.
 func (w *Writer) putAt(to string, perm fs.FileMode, fill func(*os.File) error) (err error) {
 	doing := "storing " + w.short(to)
-	if err := w.before("create", to); err != nil {
+	if err := w.ask("create", to); err != nil {
 		return err
 	}
 	f, err := os.CreateTemp(filepath.Join(w.r.dir, tmpDir), path.Base(filepath.ToSlash(to))+"-*")
@@ -177,7 +178,7 @@ func (w *Writer) name(from, to string) error {
 	if err := mkdirAll(filepath.Dir(to)); err != nil {
 		return failure(doing, err)
 	}
-	if err := w.before("rename", to); err != nil {
+	if err := w.ask("rename", to); err != nil {
 		return err
 	}
 	return failure(doing, durable.Rename(from, to))
@@ -190,10 +191,11 @@ func (w *Writer) link(from, to string) error {
 		return failure(doing, err)
 	}
 	tmp := filepath.Join(w.r.dir, tmpDir, path.Base(to))
-	if err := w.before("link", w.r.path(to)); err != nil {
+	if err := w.ask("link", w.r.path(to)); err != nil {
 		return err
 	}
 	if err := os.Link(w.r.path(from), tmp); err == nil {
+		defer os.Remove(tmp) // a rename onto a name of the same file leaves both
 		return w.name(tmp, w.r.path(to))
 	}
 	// No hard links here: a copy serves.
@@ -244,11 +246,11 @@ func sameFile(a, b string) (bool, error) {
 	return err == nil && os.SameFile(fa, fb), err
 }
 
-func (w *Writer) before(what, to string) error {
-	if w.r.step == nil {
+func (w *Writer) ask(what, to string) error {
+	if w.before == nil {
 		return nil
 	}
-	return w.r.step(what + " " + w.short(to))
+	return w.before(what + " " + w.short(to))
 }
 
 // short is a path as people know it: below the repository.
