@@ -352,6 +352,11 @@ func index(t testing.TB, path, s string, n int) int {
 	return i
 }
 
+// Raw changes the payload as the JSON object it is.
+func Raw(change func(map[string]any)) Edit {
+	return func(d *doc) { d.raw = append(d.raw, change) }
+}
+
 // Text changes the payload as text, for what no JSON value can say: duplicates, bad
 // UTF-8, more after the end.
 func Text(change func([]byte) []byte) Edit {
@@ -383,19 +388,7 @@ func (d *doc) seal(typ manifest.Type, payload []byte, ids []keys.ID) []byte {
 	t := d.fleet.t
 	t.Helper()
 	if len(d.raw) > 0 {
-		var m map[string]any
-		dec := json.NewDecoder(bytes.NewReader(payload))
-		dec.UseNumber()
-		if err := dec.Decode(&m); err != nil {
-			t.Fatal(err)
-		}
-		for _, change := range d.raw {
-			change(m)
-		}
-		var err error
-		if payload, err = json.MarshalIndent(m, "", "  "); err != nil {
-			t.Fatal(err)
-		}
+		payload = edit(t, payload, d.raw...)
 	}
 	for _, change := range d.text {
 		payload = change(payload)
@@ -420,4 +413,33 @@ func (d *doc) seal(typ manifest.Type, payload []byte, ids []keys.ID) []byte {
 		change(e)
 	}
 	return e.Marshal()
+}
+
+// EditPayload returns the payload of an envelope, changed as the JSON object it is and
+// signed by nobody.
+func EditPayload(t testing.TB, env []byte, typ manifest.Type, change func(map[string]any)) []byte {
+	t.Helper()
+	e, err := manifest.ParseEnvelope(env, typ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return edit(t, e.Payload, change)
+}
+
+func edit(t testing.TB, payload []byte, changes ...func(map[string]any)) []byte {
+	t.Helper()
+	var m map[string]any
+	dec := json.NewDecoder(bytes.NewReader(payload))
+	dec.UseNumber()
+	if err := dec.Decode(&m); err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range changes {
+		change(m)
+	}
+	out, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
