@@ -240,8 +240,8 @@ func (c Config) validate() error {
 		}
 	}
 	for _, u := range c.Trackers {
-		if p, err := url.Parse(u); err != nil || (p.Scheme != "http" && p.Scheme != "https") {
-			return bad("tracker %q is not an http or https URL", u)
+		if p, err := url.Parse(u); err != nil || (p.Scheme != "http" && p.Scheme != "https" && p.Scheme != "udp") {
+			return bad("tracker %q is not an http, https or udp URL", u)
 		}
 	}
 	names := map[string]bool{}

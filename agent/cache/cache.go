@@ -71,9 +71,9 @@ func (c *Cache) Admit(d manifest.Digest, length int64) error {
 			Do("raise disk.cache in the configuration if this is right").
 			Fact("need", length).Fact("limit", c.o.MaxFile)
 	}
-	free, err := freeSpace(c.dir)
+	free, err := Free(c.dir)
 	if err != nil {
-		return failure(err, "asking %q for its free space", c.dir)
+		return err
 	}
 	have := free - c.o.Reserve
 	for _, path := range []string{c.Unverified(d), c.Direct(d)} {
@@ -87,11 +87,20 @@ func (c *Cache) Admit(d manifest.Digest, length int64) error {
 	return nil
 }
 
-// Room says whether dir has room for length bytes.
-func Room(dir string, length int64) error {
+// Free is how many bytes this user may still write to dir's filesystem.
+func Free(dir string) (int64, error) {
 	free, err := freeSpace(dir)
 	if err != nil {
-		return failure(err, "asking %q for its free space", dir)
+		return 0, failure(err, "asking %q for its free space", dir)
+	}
+	return free, nil
+}
+
+// Room says whether dir has room for length bytes.
+func Room(dir string, length int64) error {
+	free, err := Free(dir)
+	if err != nil {
+		return err
 	}
 	if free < length {
 		return NoSpace(dir, length, free)
@@ -201,6 +210,25 @@ func (c *Cache) Stored() ([]manifest.Digest, error) {
 		}
 	}
 	return all, nil
+}
+
+// Remove removes a cache: the files it made, and the directory if nothing else is in it.
+func Remove(dir string) error {
+	c := &Cache{dir: dir}
+	err := c.Prune(func(manifest.Digest) bool { return false })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		info := &Cache{dir: filepath.Join(dir, infoDir)}
+		err = info.Prune(func(manifest.Digest) bool { return false })
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	os.Remove(filepath.Join(dir, infoDir))
+	os.Remove(dir)
+	return nil
 }
 
 // Prune deletes the files, unfinished ones too, that keep does not want. What it

@@ -27,7 +27,7 @@ func (f *Follower) load(ctx context.Context, live []*member) error {
 	}
 	repo := manifest.Digest(m.Snapshot.State.Repo)
 	if pin != nil && manifest.Digest(pin.Repo) != repo {
-		return pinMismatch(manifest.Digest(pin.Repo), repo, f.c.Store.Dir())
+		return PinMismatch(manifest.Digest(pin.Repo), repo, f.c.Store.Dir())
 	}
 	one, err := f.rootOne(ctx, repo, m.Snapshot.Roots, pin, live)
 	switch fault.CodeOf(err) {
@@ -64,7 +64,8 @@ func (f *Follower) load(ctx context.Context, live []*member) error {
 var lostEvent = manifest.Event{Code: fault.StateLost, Doc: "state.json",
 	Detail: "state and anchor were gone; what is trusted was built again from the pin, and an operator has not acknowledged it"}
 
-func pinMismatch(pin, found manifest.Digest, where string) error {
+// PinMismatch is the error of a place that holds another fleet than the pinned one.
+func PinMismatch(pin, found manifest.Digest, where string) error {
 	return fault.New(fault.PinMismatch, "%s belongs to another fleet", where).
 		Line("Pinned: %s", pin.Prefixed()).
 		Line("Found:  %s", found.Prefixed()).

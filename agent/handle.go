@@ -1,0 +1,124 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"path/filepath"
+
+	"shoal/agent/apply"
+	"shoal/agent/control"
+	"shoal/agent/state"
+	"shoal/internal/fault"
+)
+
+// Handle is an agent to command: the running one, or one made for the occasion.
+type Handle interface {
+	Check(ctx context.Context, apps []string) (*Checks, error)
+	Update(ctx context.Context, apps []string, c Choice, wait bool, progress func(Progress)) ([]Updated, error)
+	// Serving reports whether the agent goes on when the command ends.
+	Serving() bool
+	Close() error
+}
+
+// Connect returns the agent that runs on cfg's state directory, or, when none does, one
+// that works on it under its lock until it is closed.
+func Connect(ctx context.Context, cfg Config) (Handle, error) {
+	client, err := control.Dial(ctx, cfg.StateDir)
+	if err == nil {
+		return remote{client}, nil
+	}
+	if !errors.Is(err, control.ErrNotRunning) {
+		return nil, err
+	}
+	return Open(ctx, cfg)
+}
+
+// Serving implements [Handle].
+func (a *Agent) Serving() bool { return a.serving.Load() }
+
+// remote is a running agent.
+type remote struct{ c *control.Client }
+
+func (r remote) Serving() bool { return true }
+func (r remote) Close() error  { return nil }
+
+func (r remote) Check(ctx context.Context, apps []string) (*Checks, error) {
+	var checks Checks
+	err := r.c.Do(ctx, "check", CheckRequest{apps}, nil, &checks)
+	return &checks, err
+}
+
+func (r remote) Update(ctx context.Context, apps []string, c Choice, wait bool, progress func(Progress)) ([]Updated, error) {
+	var updated []Updated
+	err := r.c.Do(ctx, "update", UpdateRequest{apps, wait, c}, func(raw json.RawMessage) {
+		var p Progress
+		if progress != nil && json.Unmarshal(raw, &p) == nil {
+			progress(p)
+		}
+	}, &updated)
+	return updated, err
+}
+
+// CurrentStatus is the running agent's status, else how things were when one last ran.
+func CurrentStatus(ctx context.Context, cfg Config) (*Status, error) {
+	client, err := control.Dial(ctx, cfg.StateDir)
+	if err == nil {
+		var s Status
+		return &s, client.Do(ctx, "status", nil, nil, &s)
+	}
+	if !errors.Is(err, control.ErrNotRunning) {
+		return nil, err
+	}
+	s, err := ReadStatus(cfg.StateDir)
+	if err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return s, coded(err, "reading the status")
+	}
+	// Nothing has run here yet: look once, as far as that goes without the network.
+	cfg.Sources, cfg.Peers = Sources{}, nil
+	a, err := Open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	if err := a.recovered(ctx); err != nil {
+		return nil, err
+	}
+	if err := a.do(ctx, func() {
+		for _, app := range a.apps {
+			a.settle(app, Choice{})
+		}
+	}); err != nil {
+		return nil, err
+	}
+	return a.Status(), nil
+}
+
+// Log returns the finished updates of an app, oldest first, of a running agent too.
+func Log(cfg Config, name string) ([]apply.Record, error) {
+	engine, err := apply.New(apply.Options{StateDir: filepath.Join(cfg.StateDir, "apply"), Logger: cfg.Logger})
+	if err != nil {
+		return nil, err
+	}
+	for _, app := range cfg.Apps {
+		if app.Name != name {
+			continue
+		}
+		program, err := app.program()
+		if err != nil {
+			return nil, err
+		}
+		records, err := engine.History(program.Target)
+		return records, coded(err, "reading the log")
+	}
+	return nil, fault.New(fault.Usage, "this machine keeps no app %q", name)
+}
+
+// Joined reports whether cfg's machine belongs to a fleet.
+func (c Config) Joined() bool {
+	if _, err := state.ReadPin(c.JoinFile); err == nil {
+		return true
+	}
+	return state.Exists(c.StateDir, c.AnchorFile)
+}

@@ -1,0 +1,319 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"shoal/agent/apply"
+	"shoal/agent/cache"
+	"shoal/agent/follow"
+	"shoal/agent/source"
+	"shoal/agent/state"
+	"shoal/internal/fault"
+	"shoal/keys"
+	"shoal/manifest"
+	"shoal/manifest/link"
+)
+
+// Joined is what a join found and did.
+type Joined struct {
+	Fleet    manifest.FleetID `json:"fleet"`
+	Name     string           `json:"name"` // of the fleet, for display
+	Channel  manifest.Channel `json:"channel"`
+	Version  string           `json:"version,omitempty"` // of the release that is offered; empty: none is published
+	Sequence int64            `json:"sequence,omitempty"`
+	SignedBy []string         `json:"signed_by,omitempty"` // names of the keys, or their ids
+	Expires  time.Time        `json:"expires,omitzero"`
+	Agent    keys.ID          `json:"agent"`
+	Target   TargetReport     `json:"target"`
+	Already  bool             `json:"already"`        // this machine had joined this fleet before
+	Note     string           `json:"note,omitempty"` // what is not well and does not keep it from joining
+}
+
+// TargetReport is what join found where the program is, or will be.
+type TargetReport struct {
+	Path    string `json:"path"`
+	Present bool   `json:"present"`
+	Version string `json:"version,omitempty"` // where the offered release tells
+	Free    int64  `json:"free"`              // bytes
+}
+
+// Join pins this machine to the fleet of l for the one app in cfg: verifies the chain
+// of roots against the pin and the channel's manifest against the chain, checks that
+// the target can be replaced, and only then writes: the pin, the agent's key, the
+// trust. A second join of the same fleet changes nothing, except that it acknowledges
+// a lost state; another fleet is pin_mismatch.
+func Join(ctx context.Context, cfg Config, l *link.Link) (*Joined, error) {
+	cfg, err := cfg.WithDefaults()
+	if err != nil {
+		return nil, err
+	}
+	app := cfg.Apps[0]
+	j := &Joined{Fleet: manifest.FleetID(l.Repo), Channel: l.Channel}
+	pin, err := state.ReadPin(cfg.JoinFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		pin = &state.Pin{Repo: j.Fleet}
+	case err != nil:
+		return nil, err
+	default:
+		j.Already = true
+	}
+	if err := sameFleet(cfg, pin, j.Fleet); err != nil {
+		return nil, err
+	}
+	pin.Raise(l.MinRoot, l.Channel, l.MinSequence)
+	if j.Target, err = checkTarget(app); err != nil {
+		return nil, err
+	}
+	sources, err := openSources(cfg)
+	if err != nil {
+		return nil, err
+	}
+	options := manifest.Options{Clock: cfg.Clock, Build: cfg.Build, TimeFloor: cfg.Time == "floor", AgentVersion: cfg.Version}
+	if err := rehearse(ctx, j, app, pin, sources, options, cfg.Platform); err != nil {
+		return nil, err
+	}
+	return j, commit(ctx, cfg, j, pin, sources, options)
+}
+
+func sameFleet(cfg Config, pin *state.Pin, fleet manifest.FleetID) error {
+	found := func(where, what string) error {
+		return fault.New(fault.PinMismatch, "this machine belongs to another fleet").
+			Line("The link is for %s.", fleet).
+			Line("%s says %s.", where, what).
+			Line("Nothing was changed.").
+			Do("shoal agent leave, and join again, if the machine really moves to the other fleet").
+			Fact("pin", what).Fact("found", fleet.String())
+	}
+	if pin.Repo != fleet {
+		return found(cfg.JoinFile, pin.Repo.String())
+	}
+	if cfg.FleetID != "" && cfg.FleetID != fleet.String() {
+		return found("fleet_id in the configuration", cfg.FleetID)
+	}
+	return nil
+}
+
+// rehearse verifies everything in a directory that is thrown away, so that a fleet that
+// does not verify leaves nothing behind.
+func rehearse(ctx context.Context, j *Joined, app AppConfig, pin *state.Pin, sources []source.Source, o manifest.Options, host manifest.Platform) error {
+	dir, err := os.MkdirTemp("", "shoal-join-")
+	if err != nil {
+		return coded(err, "joining")
+	}
+	defer os.RemoveAll(dir)
+	store, err := state.Open(dir, filepath.Join(dir, "anchor.json"))
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	f := follow.New(follow.Config{Store: store, Pin: pin, Channels: []manifest.Channel{j.Channel}, Sources: sources, Options: o})
+	report, err := f.Cycle(ctx, true, j.Channel)
+	if err != nil {
+		return err
+	}
+	if report.Err != nil {
+		return report.Err
+	}
+	t := f.Trust()
+	root := t.Root()
+	j.Name = root.Fleet
+	pin.Root = json.RawMessage(t.Snapshot().Roots[0])
+	out := report.Outcomes[0]
+	if errors.Is(out.Err, fault.NotFound) {
+		j.Note = "nothing is published in this channel yet"
+		return nil
+	}
+	if out.Err != nil {
+		return out.Err
+	}
+	m := out.Verified.Manifest
+	j.Version, j.Sequence, j.Expires = m.Release.Version, m.Sequence, m.Expires
+	j.SignedBy = keyNames(root, out.Verified.SignedBy)
+	host.Variant = app.Variant
+	a, err := out.Verified.Select(host)
+	if err != nil {
+		j.Note = err.Error()
+		return nil
+	}
+	if j.Target.Present && fileHas(ctx, app.Target, a) {
+		j.Target.Version = m.Release.Version
+	}
+	return nil
+}
+
+// fileHas reports whether the file at path is the artifact.
+func fileHas(ctx context.Context, path string, a *manifest.Artifact) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return cache.Check(ctx, f, a.SHA256, a.Length) == nil
+}
+
+// keyNames are the names people gave the keys.
+func keyNames(r *manifest.Root, ids []keys.ID) []string {
+	var names []string
+	for _, id := range ids {
+		name := string(id)
+		if k, err := keys.ParsePublicKey(r.Keys[id]); err == nil && k.Comment() != "" {
+			name = k.Comment()
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
+// commit writes what was found good. The pin comes first: with it alone a second join,
+// or the agent itself, can build the rest.
+func commit(ctx context.Context, cfg Config, j *Joined, pin *state.Pin, sources []source.Source, o manifest.Options) error {
+	store, err := state.Open(cfg.StateDir, cfg.AnchorFile)
+	if errors.Is(err, fault.Locked) && j.Already {
+		if s, rerr := ReadStatus(cfg.StateDir); rerr == nil {
+			j.Agent = s.Agent // the agent is running: everything is there
+			return nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	m, err := store.Read()
+	if err != nil {
+		return err
+	}
+	if m.Known && m.Snapshot.State.Repo != j.Fleet {
+		return follow.PinMismatch(manifest.Digest(j.Fleet), manifest.Digest(m.Snapshot.State.Repo), cfg.StateDir)
+	}
+	if m.Local.Checker != nil {
+		return fault.New(fault.Usage, "%s is a checker's state", cfg.StateDir).Do("choose another --state DIR")
+	}
+	key, _, err := store.Identity(ctx)
+	if err != nil {
+		return err
+	}
+	j.Agent = key.Public().ID()
+	if err := pin.Write(cfg.JoinFile); err != nil {
+		return err
+	}
+	f := follow.New(follow.Config{Store: store, Pin: pin, Channels: []manifest.Channel{j.Channel}, Sources: sources, Options: o})
+	report, err := f.Cycle(ctx, true, j.Channel)
+	if err != nil {
+		return err
+	}
+	if report.Err != nil {
+		return report.Err
+	}
+	local := f.Local()
+	local.LostAt = time.Time{} // joining again is an operator's acknowledgement
+	return f.SetLocal(local)
+}
+
+// checkTarget says whether the program can be replaced where it is: its directory is
+// what has to be writable, since the file is replaced and not changed.
+func checkTarget(app AppConfig) (TargetReport, error) {
+	r := TargetReport{Path: app.Target}
+	path := app.Target
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path, r.Present = real, true
+	} else if app.RefuseInstall {
+		return r, fault.New(fault.Config, "there is no program at %q, and the configuration refuses a first install", app.Target)
+	}
+	dir := filepath.Dir(path)
+	fi, err := os.Stat(dir)
+	if err != nil || !fi.IsDir() {
+		return r, fault.New(fault.Config, "the target's directory %q is not there", dir).
+			Do("make it first, with an owner who may install programs there")
+	}
+	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
+		return r, fault.New(fault.Config, "the target %q is not a file", path)
+	}
+	probe, err := os.CreateTemp(dir, ".shoal-join-*")
+	if err != nil {
+		return r, cannotReplace(app.Target, dir, err)
+	}
+	probe.Close()
+	if err := os.Remove(probe.Name()); err != nil {
+		return r, cannotReplace(app.Target, dir, err)
+	}
+	r.Free, err = cache.Free(dir)
+	return r, err
+}
+
+func cannotReplace(target, dir string, err error) error {
+	who := "this user"
+	if u, uerr := user.Current(); uerr == nil && !strings.ContainsAny(u.Username, "\n\x1b") {
+		who = u.Username
+	}
+	return fault.New(fault.Permission, "cannot replace %s", target).
+		Line("The command runs as %q: %v.", who, err).
+		Line("A rename needs write permission for the *directory* %s, not for the file. Nothing was changed.", dir).
+		Do("chown %s %s, or run the agent as the directory's owner", who, dir).
+		Fact("dir", dir).Fact("user", who)
+}
+
+// Leave ends this machine's membership: pin, state, anchor, the agent's key, downloads
+// and records go; the programs stay as they are.
+func Leave(ctx context.Context, cfg Config) error {
+	cfg, err := cfg.WithDefaults()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(cfg.StateDir); errors.Is(err, fs.ErrNotExist) {
+		return removePin(cfg)
+	}
+	store, err := state.Open(cfg.StateDir, cfg.AnchorFile)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	if err := unfinished(ctx, cfg); err != nil {
+		return err
+	}
+	if err := removePin(cfg); err != nil {
+		return err
+	}
+	if err := store.Forget(); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(filepath.Join(cfg.StateDir, "apply")); err != nil {
+		return coded(err, "leaving")
+	}
+	return cache.Remove(cfg.CacheDir)
+}
+
+// unfinished finishes an update that a crash interrupted, or refuses to leave in the
+// middle of it: its record is what puts the old program back.
+func unfinished(ctx context.Context, cfg Config) error {
+	engine, err := apply.New(apply.Options{StateDir: filepath.Join(cfg.StateDir, "apply"), Logger: cfg.Logger})
+	if err != nil {
+		return err
+	}
+	for _, app := range cfg.Apps {
+		program, err := app.program()
+		if err != nil {
+			return err
+		}
+		r, err := engine.Recover(ctx, program)
+		if err != nil && (r.State == apply.Idle || r.State == apply.Confirming) {
+			return err
+		}
+	}
+	return nil
+}
+
+func removePin(cfg Config) error {
+	if err := os.Remove(cfg.JoinFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return coded(err, "removing the pin")
+	}
+	return nil
+}

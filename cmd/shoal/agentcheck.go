@@ -1,0 +1,145 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"shoal/agent"
+	"shoal/internal/fault"
+)
+
+func newAgentCheckCmd(c *cli) *cobra.Command {
+	var (
+		channel channelFlags
+		once    onceFlags
+	)
+	cmd := &cobra.Command{
+		Use:   "check [APP/CHANNEL...]",
+		Short: "Ask whether there is an update; install nothing",
+		Example: `  shoal agent check; echo $?
+  shoal agent check --once --state ./check --source /mnt/stick --app acme --channel stable -o json`,
+		Long: `Exit status 10: an update is available. 11: it is available and held for now. 0: nothing new.
+Anything else: the check failed, and why is printed.
+
+With --once the answer is one object of schema shoal.check/v1 with code, exit, app, channel,
+root_version, epoch, sequence, version, expires, freshness, artifact and events, and, of a failure,
+message, lines, detail and next. Its exit status is the code's, never 10 or 11.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if once.once {
+				if len(args) > 0 {
+					return usagef("--once takes --app and --channel, no arguments")
+				}
+				return c.once(cmd.Context(), &once, channel, "")
+			}
+			if err := once.unused(cmd); err != nil {
+				return err
+			}
+			cfg, err := c.agentConfig()
+			if err != nil {
+				return err
+			}
+			apps, err := channel.apps(cfg, args)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := c.withTimeout(cmd.Context(), 0)
+			defer cancel()
+			h, err := agent.Connect(ctx, cfg)
+			if err != nil {
+				return err
+			}
+			defer h.Close()
+			checks, err := h.Check(ctx, apps)
+			if err != nil {
+				return err
+			}
+			return c.tellChecks(checks)
+		},
+	}
+	channel.add(cmd)
+	once.add(cmd)
+	return cmd
+}
+
+// tellChecks prints what a check found. A check that failed is an error; then an update
+// counts before one that is held.
+func (c *cli) tellChecks(checks *agent.Checks) error {
+	status := 0
+	for _, app := range checks.Apps {
+		switch {
+		case app.Error != nil && app.Code == fault.Held:
+			if status == 0 {
+				status = fault.Held.Exit()
+			}
+		case app.Error != nil && app.Code == fault.NoArtifact:
+		case app.Error != nil && app.Code.Exit() != 0:
+			return app.Error.Err()
+		case app.Available:
+			status = fault.ExitUpdateAvailable
+		}
+	}
+	out := struct {
+		*agent.Checks
+		Exit int `json:"exit"`
+	}{checks, status}
+	if err := c.print("shoal.agent-check/v1", out, func(w io.Writer) {
+		for _, app := range checks.Apps {
+			fmt.Fprintln(w, checkLine(app))
+		}
+	}); err != nil {
+		return err
+	}
+	if status != 0 {
+		return exitStatus(status)
+	}
+	return nil
+}
+
+// checkLine is one app's answer as a sentence.
+func checkLine(app agent.Check) string {
+	if !app.Available || app.Offered == nil {
+		text := fmt.Sprintf("%s/%s is up to date: %s", app.App, app.Channel, orUnknown(app.Version))
+		if app.Error != nil {
+			text = fmt.Sprintf("%s/%s: %s", app.App, app.Channel, app.Error.Message)
+		}
+		return text
+	}
+	text := fmt.Sprintf("%s %s is available", app.App, app.Offered.Version)
+	if s := app.Offered.Severity; s != "" && s != "normal" {
+		text += " (" + s + ")"
+	}
+	if app.Error == nil {
+		return text + ".  Install it: shoal agent update"
+	}
+	text += " and held: " + app.Error.Message
+	if app.Why != nil && !app.Why.Until.IsZero() {
+		text += " (in " + roughly(time.Until(app.Why.Until)) + ")"
+	}
+	for _, next := range app.Error.Next {
+		text += ".  " + next
+	}
+	return text
+}
+
+func orUnknown(version string) string {
+	if version == "" {
+		return "an unknown version"
+	}
+	return version
+}
+
+// roughly is a duration as people say it.
+func roughly(d time.Duration) string {
+	switch d = max(d, 0); {
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%d d", int(d.Hours()/24))
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"shoal/agent/checker"
+	"shoal/manifest"
+)
+
+func newAgentInitCmd(c *cli) *cobra.Command {
+	var (
+		o        checker.Init
+		pin, seq string
+	)
+	cmd := &cobra.Command{
+		Use:   "init --state DIR --root FILE",
+		Short: "Make the state of a checker, which verifies and installs nothing",
+		Example: `  shoal agent init --state ./check --root root-1.env.json --pin sha256:5b1c...e7
+  shoal agent check --once --state ./check --source ./tree --app acme --channel stable`,
+		Long: `Pins the root of version 1. Without --pin its own hash is pinned, and printed: compare it with
+what the publisher tells. This is plumbing with a stable interface, for scripts and auditors.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if o.Dir = c.flags.state; o.Dir == "" {
+				return usagef("--state DIR is needed: a checker has a state of its own")
+			}
+			if o.Root == "" {
+				return usagef("--root FILE is needed: the envelope of root version 1")
+			}
+			if pin != "" {
+				d, err := manifest.ParsePrefixed(pin)
+				if err != nil {
+					return usagef("--pin: %w", err)
+				}
+				o.Pin = &d
+			}
+			if seq != "" {
+				if o.MinSequence, err = manifest.ParseOrder(seq); err != nil {
+					return usagef("--min-sequence: %w", err)
+				}
+			}
+			if o.MinRoot < 0 {
+				return usagef("--min-root %d is negative", o.MinRoot)
+			}
+			made, err := o.Do()
+			if err != nil {
+				return err
+			}
+			return c.print("shoal.init/v1", made, func(w io.Writer) {
+				word := "Pinned"
+				if made.Already {
+					word = "Pinned before:"
+				}
+				fmt.Fprintf(w, "%s %s (%s) in %s\n", word, made.Fleet, made.Name, made.State)
+			})
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&o.Root, "root", "", "`FILE` with the envelope of root version 1")
+	fl.StringVar(&pin, "pin", "", "the fleet id it must have, `sha256:HEX`")
+	fl.Int64Var(&o.MinRoot, "min-root", 0, "least root version `N` to act under")
+	fl.StringVar(&seq, "min-sequence", "", "least `EPOCH.SEQUENCE` of every channel")
+	return cmd
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"shoal/agent"
+	"shoal/internal/fault"
+	"shoal/manifest/link"
+)
+
+type joinFlags struct{ target, service, variant string }
+
+func newAgentJoinCmd(c *cli) *cobra.Command {
+	var f joinFlags
+	cmd := &cobra.Command{
+		Use:   "join LINK",
+		Short: "Pin this machine to a fleet and follow one of its channels",
+		Example: `  sudo shoal agent join 'shoal:join?repo=sha256:...&app=acme&ch=stable&at=https://updates.example:7800' --target /opt/acme/acme
+  SHOAL_LINK='shoal:join?...' shoal agent join --target /opt/acme/acme --service acme.service --yes`,
+		Long: `The link comes from the publisher (shoal link create), as an argument, in SHOAL_LINK, or as - on
+standard input. Everything is verified before anything is written. Joining the same fleet again
+changes nothing.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			l, err := c.joinLink(args)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := c.withTimeout(cmd.Context(), 0)
+			defer cancel()
+			return c.join(ctx, l, f)
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.target, "target", "", "the program's `PATH`: what is replaced, or put there first")
+	fl.StringVar(&f.service, "service", "", "the systemd `UNIT` that runs it")
+	fl.StringVar(&f.variant, "variant", "", "the `VARIANT` of artifact to choose")
+	return cmd
+}
+
+func (c *cli) joinLink(args []string) (*link.Link, error) {
+	text := c.getenv("SHOAL_LINK")
+	if len(args) == 1 {
+		text = args[0]
+	}
+	if text == "-" {
+		b, err := io.ReadAll(io.LimitReader(c.std.in, link.MaxSize+2))
+		if err != nil {
+			return nil, fmt.Errorf("reading the link: %w", err)
+		}
+		text = string(b)
+	}
+	text = strings.TrimSpace(text)
+	if text == "" {
+		return nil, usagef("a join link is needed").Do("the publisher prints it: shoal link create")
+	}
+	return link.Parse(text)
+}
+
+// join works out the configuration, has the agent's room join, and writes what of the
+// configuration is not there yet.
+func (c *cli) join(ctx context.Context, l *link.Link, f joinFlags) error {
+	cfg, err := c.agentConfig()
+	if err != nil {
+		return err
+	}
+	cfg.Logger = c.log() // a person reads this, not a journal
+	add := newAdditions(cfg, l)
+	app, err := joinedApp(&cfg, l, f, add)
+	if err != nil {
+		return err
+	}
+	whole := cfg.Apps
+	cfg.Apps = []agent.AppConfig{app}
+	if cfg.Sources.Publisher == "" {
+		cfg.Sources.Publisher, add.Publisher = first(l.At), first(l.At)
+	}
+	for _, at := range l.At {
+		if at != cfg.Sources.Publisher && !slices.Contains(cfg.Sources.Mirrors, at) {
+			cfg.Sources.Mirrors, add.Mirrors = append(cfg.Sources.Mirrors, at), append(add.Mirrors, at)
+		}
+	}
+	if cfg.Sources.Publisher == "" {
+		return fault.New(fault.Config, "the link names no server, and the configuration has no source").
+			Do("set sources.publisher in the configuration, or get a link with at=URL")
+	}
+	joined, err := agent.Join(ctx, cfg, l)
+	if err != nil {
+		return err
+	}
+	path := c.configPath("agent")
+	changed, err := add.write(path)
+	if err != nil {
+		return err
+	}
+	joined.Already = joined.Already && !changed && len(whole) > 0
+	out := struct {
+		*agent.Joined
+		Config string `json:"config"`
+	}{joined, path}
+	return c.print("shoal.join/v1", out, func(w io.Writer) { writeJoined(w, joined, l, time.Now()) })
+}
+
+func first(s []string) string {
+	if len(s) == 0 {
+		return ""
+	}
+	return s[0]
+}
+
+// joinedApp is the app of the link: as it is configured, or as the flags say.
+func joinedApp(cfg *agent.Config, l *link.Link, f joinFlags, add *additions) (agent.AppConfig, error) {
+	target := f.target
+	if target != "" {
+		abs, err := filepath.Abs(target)
+		if err != nil {
+			return agent.AppConfig{}, usagef("--target %q: %w", target, err)
+		}
+		target = abs
+	}
+	for _, app := range cfg.Apps {
+		if app.Name != l.Channel.App {
+			continue
+		}
+		if app.Channel != l.Channel.Name || target != "" && filepath.Clean(app.Target) != target {
+			return app, usagef("%s is configured already, with channel %s and target %s", app.Name, app.Channel, app.Target).
+				Line("The link is for %s. Nothing was changed.", l.Channel).
+				Do("change the entry in the configuration first, if the link is right")
+		}
+		return app, nil
+	}
+	if target == "" {
+		return agent.AppConfig{}, usagef("--target PATH is needed: where is %s installed, or to be?", l.Channel.App)
+	}
+	app := agent.AppConfig{
+		Name: l.Channel.App, Channel: l.Channel.Name, Target: target, Variant: f.variant,
+		Service: agent.ServiceConfig{Systemd: f.service},
+	}
+	add.App = &app
+	return app, nil
+}
+
+func writeJoined(w io.Writer, j *agent.Joined, l *link.Link, now time.Time) {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(tw, "  %s\t%s\n", name, printable(fmt.Sprintf(format, args...)))
+	}
+	row("Fleet", "%s matches the link", j.Fleet)
+	if j.Version != "" {
+		row("Channel", "%s, release %s, signed by %s, %s", j.Channel, j.Version, strings.Join(j.SignedBy, " and "), left(j.Expires, now))
+	} else {
+		row("Channel", "%s", j.Channel)
+	}
+	if j.Note != "" {
+		row("Note", "%s", j.Note)
+	}
+	target := "no program yet: the first release is installed there"
+	if j.Target.Present {
+		target = "another version than the offered one"
+		if j.Target.Version != "" {
+			target = "is " + j.Target.Version
+		}
+	}
+	row("Target", "%s %s, writable, %s free", j.Target.Path, target, humanize.IBytes(uint64(max(j.Target.Free, 0))))
+	row("Agent id", "%s", j.Agent)
+	tw.Flush()
+	if j.Already {
+		fmt.Fprintln(w, "  This machine had already joined.")
+	}
+	fmt.Fprintln(w, "  Next: shoal agent run     then     shoal agent status")
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"shoal/agent"
+	"shoal/internal/fault"
+)
+
+func newAgentLeaveCmd(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:   "leave",
+		Short: "End this machine's membership; its programs stay as they are",
+		Example: `  shoal agent leave
+  shoal agent leave --yes`,
+		Long: `Removes the pin, the trust with its second copy, the agent's key, downloads and records. The
+programs stay, and so does agent.yaml. Stop a running agent first.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := c.agentConfig()
+			if err != nil {
+				return err
+			}
+			if !cfg.Joined() {
+				return fault.New(fault.Config, "this machine has not joined a fleet")
+			}
+			ok, err := c.confirm("Forget the fleet, and everything trusted, on this machine?")
+			if err != nil {
+				return err
+			}
+			if !ok {
+				return fault.New(fault.Interrupted, "nothing was changed")
+			}
+			if err := agent.Leave(cmd.Context(), cfg); err != nil {
+				return err
+			}
+			out := struct {
+				State string `json:"state"`
+			}{cfg.StateDir}
+			return c.print("shoal.leave/v1", out, func(w io.Writer) {
+				fmt.Fprintf(w, "Left the fleet. The programs stay, and so does %s.\n", c.configPath("agent"))
+			})
+		},
+	}
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"shoal/agent/checker"
+	"shoal/internal/fault"
+	"shoal/manifest"
+)
+
+// onceFlags are those of "agent check --once" and "agent update --once".
+type onceFlags struct {
+	once                  bool
+	source, platform, now string
+}
+
+func (f *onceFlags) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.BoolVar(&f.once, "once", false, "hold one source against the state in --state, and install nothing")
+	fl.StringVar(&f.source, "source", "", "with --once: the `TREE`, a directory or a URL")
+	fl.StringVar(&f.platform, "platform", "", "with --once: the platform, `os/arch`; by default this machine's")
+	fl.StringVar(&f.now, "now", "", "with --once, on a state made by agent init: this `TIME` (RFC 3339) instead of the clock's")
+}
+
+// unused refuses the flags of --once without it.
+func (f *onceFlags) unused(cmd *cobra.Command) error {
+	for _, name := range []string{"source", "platform", "now", "out"} {
+		if fl := cmd.Flags().Lookup(name); fl != nil && fl.Changed {
+			return usagef("--%s goes with --once", name)
+		}
+	}
+	return nil
+}
+
+// query reads the flags.
+func (c *cli) query(f *onceFlags, channel channelFlags) (checker.Query, error) {
+	q := checker.Query{Dir: c.flags.state, Source: f.source, Platform: manifest.Host()}
+	var err error
+	if q.Channel, err = channel.exact(); err != nil {
+		return q, err
+	}
+	if q.Source == "" {
+		return q, usagef("--source TREE is needed with --once")
+	}
+	if q.Dir == "" {
+		q.Dir = c.stateDir()
+	}
+	q.Anchor = c.anchorFile(q.Dir)
+	q.JoinFile = c.joinFile()
+	if f.platform != "" {
+		if q.Platform, err = manifest.ParsePlatform(f.platform); err != nil {
+			return q, usagef("--platform: %w", err)
+		}
+	}
+	if f.now != "" {
+		if q.Now, err = time.Parse(time.RFC3339, f.now); err != nil {
+			return q, usagef("--now %q is not a time like 2026-10-14T06:00:00Z", f.now)
+		}
+	}
+	build := buildInfo()
+	q.Version, q.Build = build.Version, build.Time
+	return q, nil
+}
+
+// once answers a query; out is empty for a check.
+func (c *cli) once(ctx context.Context, f *onceFlags, channel channelFlags, out string) error {
+	q, err := c.query(f, channel)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := c.withTimeout(ctx, 0)
+	defer cancel()
+	var r *checker.Result
+	if out == "" {
+		r, err = q.Check(ctx)
+	} else {
+		r, err = q.Update(ctx, out)
+	}
+	if err != nil && (c.flags.output == formatText || ctx.Err() != nil || fault.CodeOf(err) == fault.Usage) {
+		return err
+	}
+	if perr := c.print("shoal.check/v1", r, func(w io.Writer) { writeOnce(w, r) }); perr != nil {
+		return perr
+	}
+	if r.Exit != 0 {
+		return exitStatus(r.Exit)
+	}
+	return nil
+}
+
+func writeOnce(w io.Writer, r *checker.Result) {
+	word := "is new and good"
+	if r.Code == fault.Same {
+		word = "is known and good"
+	}
+	fmt.Fprintf(w, "%s/%s %s (%d.%d) %s until %s; beacon: %s\n", r.App, r.Channel, r.Version, r.Epoch, r.Sequence, word,
+		r.Expires.UTC().Format("2006-01-02 15:04 MST"), r.Freshness)
+	if r.Artifact != nil {
+		fmt.Fprintln(w, r.Artifact)
+	} else {
+		fmt.Fprintln(w, r.Message)
+	}
+	if r.Out != "" {
+		fmt.Fprintf(w, "Wrote %s\n", r.Out)
+	}
+	for _, e := range r.Events {
+		fmt.Fprintf(w, "note: %s: %s [%s]\n", e.Doc, e.Detail, e.Code)
+	}
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"shoal/agent"
+	"shoal/internal/fault"
+	"shoal/manifest"
+)
+
+func newAgentStatusCmd(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show what runs here, what is offered, and why not yet",
+		Example: `  shoal agent status
+  shoal agent status -o json`,
+		Long: "It works without a running agent too, and then shows how things were when one last ran.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := c.agentConfig()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := c.withTimeout(cmd.Context(), 0)
+			defer cancel()
+			s, err := agent.CurrentStatus(ctx, cfg)
+			if err != nil {
+				return err
+			}
+			return c.print("shoal.status/v1", s, func(w io.Writer) { writeStatus(w, s, time.Now()) })
+		},
+	}
+}
+
+func writeStatus(w io.Writer, s *agent.Status, now time.Time) {
+	if !s.Running {
+		fmt.Fprintf(w, "no agent is running; this is how things were %s ago\n", roughly(now.Sub(s.Updated)))
+	}
+	if s.StateLost {
+		fmt.Fprintln(w, "STATE LOST: what is trusted was built again from the pin. Acknowledge: shoal agent join LINK  [state_lost]")
+	}
+	if s.TOFU {
+		fmt.Fprintln(w, "the fleet id was trusted on first use, not told by anyone")
+	}
+	for i, app := range s.Apps {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		writeAppStatus(w, s, app, now)
+	}
+	if len(s.Apps) == 0 {
+		fmt.Fprintln(w, "no app is configured: add one to apps: in agent.yaml, or shoal agent join LINK --target PATH")
+	}
+}
+
+func writeAppStatus(w io.Writer, s *agent.Status, app agent.AppStatus, now time.Time) {
+	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	defer tw.Flush()
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(tw, "%s\t%s\n", name, printable(fmt.Sprintf(format, args...)))
+	}
+	version := app.Version
+	switch {
+	case app.SHA256.IsZero():
+		version = "nothing installed"
+	case version == "":
+		version = "unknown (" + app.SHA256.String()[:12] + ")"
+	}
+	trust := "nothing trusted yet"
+	if app.Sequence > 0 {
+		trust = fmt.Sprintf("sequence %d, trusted until %s (%s)", app.Sequence, app.Expires.Format(time.DateOnly), left(app.Expires, now))
+	}
+	row(app.App+"/"+app.Channel, "%s %s since %s    %s", version, app.State, roughly(now.Sub(app.Since)), trust)
+	if app.Why != nil && app.State != manifest.StateHealthy {
+		text := app.Why.Text
+		if app.Why.Code != fault.OK {
+			text += "  [" + string(app.Why.Code) + "]"
+		}
+		if app.Why.Next != "" {
+			text += "   " + app.Why.Next
+		}
+		row("why", "%s", text)
+	}
+	if o := app.Offered; o != nil && o.SHA256 != app.SHA256 {
+		row("offered", "%s %s", o.Version, humanize.IBytes(uint64(max(o.Length, 0))))
+	}
+	row("last check", "%s", checkText(app, now))
+	if app.Freshness != manifest.FreshNone && app.Freshness != "" {
+		row("beacon", "%s", app.Freshness)
+	}
+	if !s.FreezeCheck {
+		row("clock", "freeze detection: off")
+	}
+	if app.Update != nil {
+		row("this update", "%s %s", app.Update.Version, sources(app.Update))
+	}
+	if s.Running {
+		row("giving", "%d peers, %s so far", app.Peers, humanize.IBytes(uint64(max(app.Given, 0))))
+	}
+	if len(app.Previous) > 0 {
+		row("previous", "%s kept beside the target", strings.Join(app.Previous, ", "))
+	}
+}
+
+func left(t, now time.Time) string {
+	if !now.Before(t) {
+		return "EXPIRED " + roughly(now.Sub(t)) + " ago"
+	}
+	return roughly(t.Sub(now)) + " left"
+}
+
+func checkText(app agent.AppStatus, now time.Time) string {
+	l := app.LastCheck
+	if l == nil {
+		return "never"
+	}
+	text := roughly(now.Sub(l.At)) + " ago"
+	if l.Code != fault.OK && l.Code != fault.Same {
+		text += ": " + l.Text + "  [" + string(l.Code) + "]"
+	}
+	if app.NextCheck.After(now) {
+		text += ", next in " + roughly(app.NextCheck.Sub(now))
+	}
+	return text
+}

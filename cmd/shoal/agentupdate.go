@@ -1,0 +1,164 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"shoal/agent"
+	"shoal/internal/fault"
+	"shoal/manifest"
+)
+
+func newAgentUpdateCmd(c *cli) *cobra.Command {
+	var (
+		channel channelFlags
+		once    onceFlags
+		choice  agent.Choice
+		out     string
+		wait    bool
+	)
+	cmd := &cobra.Command{
+		Use:   "update [APP/CHANNEL...]",
+		Short: "Install what the channel asks for now",
+		Example: `  shoal agent update
+  shoal agent update --once --state ./check --source ./tree --app acme --channel stable --out ./acme`,
+		Long: `Neither --override nor --retry skips a check: a release the publisher has paused, held or blocked
+is not installed, and what does not verify never is.
+
+With --once nothing is installed: the verified artifact is written to --out, whole, or what was
+there stays. The answer is that of agent check --once.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if once.once {
+				if out == "" {
+					return usagef("--out FILE is needed with --once")
+				}
+				if len(args) > 0 || choice != (agent.Choice{}) {
+					return usagef("--once takes --app, --channel and --out only")
+				}
+				return c.once(cmd.Context(), &once, channel, out)
+			}
+			if err := once.unused(cmd); err != nil {
+				return err
+			}
+			cfg, err := c.agentConfig()
+			if err != nil {
+				return err
+			}
+			apps, err := channel.apps(cfg, args)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := c.withTimeout(cmd.Context(), 0)
+			defer cancel()
+			h, err := agent.Connect(ctx, cfg)
+			if err != nil {
+				return err
+			}
+			defer h.Close()
+			if !wait && !h.Serving() {
+				return usagef("no agent is running that would go on: --wait=false needs one").Do("shoal agent run")
+			}
+			lines := progressLines{c: c, last: map[string]shownProgress{}}
+			updated, err := h.Update(ctx, apps, choice, wait, lines.show)
+			if err != nil {
+				return err
+			}
+			return c.tellUpdated(updated, wait)
+		},
+	}
+	channel.add(cmd)
+	once.add(cmd)
+	fl := cmd.Flags()
+	fl.BoolVar(&choice.Retry, "retry", false, "try again what has failed on this machine")
+	fl.BoolVar(&choice.Override, "override", false, "do not wait for waves, windows and a local hold")
+	fl.BoolVar(&choice.AllowExpired, "allow-expired", false, "this once, take a manifest that ran out of date")
+	fl.BoolVar(&wait, "wait", true, "wait for the end; --wait=false leaves it to the running agent")
+	fl.StringVar(&out, "out", "", "with --once: the `FILE` to write")
+	return cmd
+}
+
+// tellUpdated prints how the updates ended; the first failure is the command's.
+func (c *cli) tellUpdated(updated []agent.Updated, wait bool) error {
+	for _, u := range updated {
+		if u.Error != nil && u.Code.Exit() != 0 {
+			return u.Error.Err()
+		}
+	}
+	out := struct {
+		Apps []agent.Updated `json:"apps"`
+	}{updated}
+	return c.print("shoal.update/v1", out, func(w io.Writer) {
+		for _, u := range updated {
+			name := u.App + "/" + u.Channel
+			switch {
+			case u.Code == fault.Same:
+				fmt.Fprintf(w, "%s is up to date: %s\n", name, orUnknown(u.Version))
+			case !wait:
+				fmt.Fprintf(w, "%s: update begun.  Watch: shoal agent status\n", name)
+			default:
+				fmt.Fprintf(w, "%s is now %s, %s\n", name, u.Version, u.State)
+				if u.Update != nil {
+					fmt.Fprintln(w, "  "+sources(u.Update))
+				}
+			}
+		}
+	})
+}
+
+// sources says where an update's bytes came from.
+func sources(u *agent.UpdateStatus) string {
+	size := func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
+	b := u.Bytes
+	if all := b.LAN + b.WAN + b.Origin + b.Webseed; all == 0 {
+		return fmt.Sprintf("%s, which were here already, in %.1f s", size(u.Length), u.Seconds)
+	}
+	return fmt.Sprintf("%s: lan %s, wan %s, origin %s, webseed %s, in %.1f s",
+		size(u.Length), size(b.LAN), size(b.WAN), size(b.Origin), size(b.Webseed), u.Seconds)
+}
+
+// progressLines shows progress as lines: when the state changes, and at most every few
+// seconds or tenth of the way.
+type progressLines struct {
+	c *cli
+
+	mu   sync.Mutex // guards last
+	last map[string]shownProgress
+}
+
+type shownProgress struct {
+	state manifest.AppState
+	at    time.Time
+	tenth int64
+}
+
+const progressEvery = 5 * time.Second
+
+func (p *progressLines) show(now agent.Progress) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last, tenth := p.last[now.App], int64(0)
+	if now.Total > 0 {
+		tenth = 10 * now.Done / now.Total
+	}
+	if now.State == last.state && (time.Since(last.at) < progressEvery || tenth == last.tenth) {
+		return
+	}
+	p.last[now.App] = shownProgress{now.State, time.Now(), tenth}
+	line := fmt.Sprintf("%s %s %s", now.App, now.Version, now.State)
+	if now.State == manifest.StateDownloading && now.Total > 0 {
+		line += fmt.Sprintf(" %s of %s", humanize.IBytes(uint64(now.Done)), humanize.IBytes(uint64(now.Total)))
+		if now.Rate > 0 {
+			line += fmt.Sprintf(", %s/s", humanize.IBytes(uint64(now.Rate)))
+		}
+		if now.Peers > 0 {
+			line += fmt.Sprintf(", %d peers", now.Peers)
+		}
+	}
+	p.c.say("%s", strings.TrimSpace(line))
+}
