@@ -70,6 +70,7 @@ func (c *cli) joinLink(args []string) (*link.Link, error) {
 // join works out the configuration, has the agent's room join, and writes what of the
 // configuration is not there yet.
 func (c *cli) join(ctx context.Context, l *link.Link, f joinFlags) error {
+	c.makesConfig = true
 	cfg, err := c.agentConfig()
 	if err != nil {
 		return err

@@ -31,6 +31,8 @@ type cli struct {
 	// environment names a file.
 	passphraseFile, passphraseDefault string
 
+	makesConfig bool // the command writes the configuration file, which may not be there yet
+
 	inTTY, outTTY, errTTY bool
 }
 

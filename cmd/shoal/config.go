@@ -37,7 +37,7 @@ func (c *cli) load(name string, out any) (*config.Loaded, error) {
 		})
 	}
 	if file := c.configFlagFile(); file != "" {
-		opts.Files, opts.Require = []string{file}, true
+		opts.Files, opts.Require = []string{file}, !c.makesConfig
 	} else {
 		for _, p := range config.Paths(name, runtime.GOOS, c.getenv) {
 			opts.Files = append(opts.Files, p.File)
