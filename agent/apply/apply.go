@@ -3,6 +3,24 @@
 // At every instant, after any crash or power cut, the old program or the new one is
 // installed, whole, with its owner, mode and capabilities; a bad one is put back by
 // itself; nothing is lost.
+//
+// It rests on this order of steps, each durable before the next:
+//
+//	staged      journal names both hashes; the new file is copied beside the target,
+//	            hashed, given the old one's metadata, synced; the pre hook runs; the
+//	            old file gets a second name
+//	committing  the staged file is hashed again, Authorize asked, and then one rename
+//	            puts it over the target
+//	confirming  an attempt is counted; the service restarts; the health check runs
+//	confirmed   the post hook runs; all but Target.Keep previous versions go
+//	reverting   else: the second name is renamed over the target, the service
+//	            restarts, and the old version is checked too
+//	reverted    the artifact is marked as failed; the on_revert hook runs
+//	failed      or, if the old one is unwell as well, nothing more happens until a
+//	            person has looked
+//
+// What a crash interrupts, [Engine.Recover] finishes: it compares the hash of the
+// target, which is the truth, with the two in the journal.
 package apply
 
 import (
@@ -15,23 +33,13 @@ import (
 
 	"shoal/agent/health"
 	"shoal/agent/service"
+	"shoal/internal/fault"
 )
 
-// Target is where a machine has an app installed.
-type Target struct {
-	App  string // the app's name, for messages and hooks
-	Path string // absolute; a symbolic link is resolved, and the file it leads to is replaced
-	Kind string // of the artifacts it takes: "binary" (also when empty); others are refused with fault.Policy
-	// Keep is how many previous versions stay beside the target once a new one is
-	// confirmed; zero means 2, negative none.
-	Keep int
-	// AllowInstall lets Apply make a target that is not there.
-	AllowInstall bool
-	// AllowInsecureDir accepts a directory in which other users could replace files.
-	AllowInsecureDir bool
-	// Swap is how the file is replaced: "rename" (also when empty) or "selfupdate".
-	Swap string
-}
+const (
+	defaultWithin   = 10 * time.Minute
+	defaultAttempts = 3
+)
 
 // Release is one version of a program, as the manifest that brought it says.
 type Release struct {
@@ -43,8 +51,8 @@ type Release struct {
 	Mode            fs.FileMode // of a first install: 0755 or 0555; zero means 0755
 }
 
-// Program is an installed program and how to treat it. The same values must be
-// given to Recover as were given to Apply: they are configuration, not state.
+// Program is an installed program and how to treat it. It is configuration: Recover
+// uses what it says then, not what it said when the transaction began.
 type Program struct {
 	Target  Target
 	Service service.Service // nil means service.None
@@ -60,6 +68,32 @@ type Program struct {
 	RequireHealthy bool
 	// Progress, if set, is told of every state reached, in the caller's goroutine.
 	Progress func(State)
+}
+
+func (p Program) defaults() (Program, error) {
+	var err error
+	if p.Target, err = p.Target.defaults(); err != nil {
+		return p, err
+	}
+	if p.Service == nil {
+		p.Service = service.None{}
+	}
+	if p.Health == nil {
+		p.Health = health.None{}
+	}
+	if p.ConfirmWithin < 0 || p.MaxAttempts < 0 || p.Hooks.Timeout < 0 {
+		return p, fault.New(fault.Config, "times and counts of %s cannot be negative", p.Target.name())
+	}
+	if p.ConfirmWithin == 0 {
+		p.ConfirmWithin = defaultWithin
+	}
+	if p.MaxAttempts == 0 {
+		p.MaxAttempts = defaultAttempts
+	}
+	if p.Progress == nil {
+		p.Progress = func(State) {}
+	}
+	return p, nil
 }
 
 // Update is a new version to install.
@@ -93,15 +127,9 @@ const (
 // Result is what became of a transaction.
 type Result struct {
 	Tx        string // its name; empty when there was none
-	State     State  // where it ended; Confirming when it was interrupted there and Recover will go on
+	State     State  // where it ended, or was interrupted: then Recover goes on
 	From, To  Release
 	Unchanged bool // To was installed already
-}
-
-// Installed is what is at a target now.
-type Installed struct {
-	Release      // Version, Epoch and Sequence are known only of what this engine installed
-	Present bool // whether there is a file at all
 }
 
 // Options are what an Engine needs.
@@ -118,18 +146,28 @@ type Options struct {
 }
 
 // Engine replaces programs. It is safe for concurrent use.
-type Engine struct{ o Options }
+type Engine struct {
+	o      Options
+	boot   func() (id string, up time.Duration)
+	stayUp time.Duration // for a new version whose health check is inconclusive
+}
 
 // New returns an Engine.
 func New(o Options) (*Engine, error) {
 	if o.StateDir == "" {
-		return nil, errors.New("apply: no state directory")
+		return nil, errors.New("making an apply engine: no state directory")
 	}
-	return &Engine{o: o}, nil
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.FS == nil {
+		o.FS = osFS{}
+	}
+	return &Engine{o: o, boot: bootClock, stayUp: 10 * time.Second}, nil
 }
-
-// FS is the file system as Apply needs it.
-type FS interface{}
 
 // Apply installs u.To at p's target: stages it beside the old file, swaps, restarts
 // and checks, and puts the old one back if the new one is unwell. It recovers first.
@@ -139,71 +177,95 @@ type FS interface{}
 // When ctx ends before the swap the transaction is aborted; after it, it is left for
 // Recover to finish.
 func (e *Engine) Apply(ctx context.Context, p Program, u Update) (Result, error) {
-	return Result{}, errors.ErrUnsupported
-}
-
-// Recover finishes what a crash interrupted, and is a no-op otherwise: Result.State
-// is then Idle. It must run at start, before anything else touches the program; a
-// second run does nothing. The error is as Apply's, and nil for Aborted.
-func (e *Engine) Recover(ctx context.Context, p Program) (Result, error) {
-	return Result{}, errors.ErrUnsupported
+	s, res, err := e.begin(ctx, p)
+	if err != nil {
+		return res, err
+	}
+	defer s.close()
+	if u.Source == nil || u.Authorize == nil {
+		return res, errors.New("applying an update: Source and Authorize must be set")
+	}
+	if u.To, err = checkRelease(u.To); err != nil {
+		return res, err
+	}
+	failed, err := s.store.failed(u.To.SHA256, u.To.Retry)
+	if err != nil {
+		return res, explain("reading the history", s.target, err)
+	}
+	if failed {
+		return res, fault.New(fault.HealthFailed, "%s failed on this machine before", title(s.p.Target.name(), u.To)).
+			Line("it is not tried again until another artifact is offered or the publisher asks for a retry").
+			Do("shoal agent update --retry")
+	}
+	return s.install(ctx, u)
 }
 
 // Revert installs a previous version that is kept beside the target, by the same
 // transaction as Apply: the one called version, or the latest one when version is
 // empty. authorize is asked right before the swap, with the release to be put back.
 func (e *Engine) Revert(ctx context.Context, p Program, version string, authorize func(context.Context, Release) error) (Result, error) {
-	return Result{}, errors.ErrUnsupported
+	s, res, err := e.begin(ctx, p)
+	if err != nil {
+		return res, err
+	}
+	defer s.close()
+	kept, err := s.previous()
+	if err != nil {
+		return res, explain("looking for previous versions", s.target, err)
+	}
+	for _, k := range kept {
+		if version != "" && k.release.Version != version {
+			continue
+		}
+		f, err := s.fs.Open(k.path)
+		if err != nil {
+			return res, explain("opening a previous version", s.target, err)
+		}
+		defer f.Close()
+		return s.install(ctx, Update{To: k.release, Source: f, Authorize: func(ctx context.Context) error {
+			return authorize(ctx, k.release)
+		}})
+	}
+	missing := fault.New(fault.NotFound, "there is no previous version %q of %s beside %q", version, s.p.Target.name(), s.target)
+	if version == "" {
+		missing = fault.New(fault.NotFound, "there is no previous version of %s beside %q", s.p.Target.name(), s.target)
+	}
+	for _, k := range kept {
+		missing.Line("kept is %s", title(s.p.Target.name(), k.release))
+	}
+	return res, missing
 }
 
-// Installed looks at what is at the target. The file's hash is the truth; the
-// version belonging to it is looked up in the history.
-func (e *Engine) Installed(t Target) (Installed, error) {
-	return Installed{}, errors.ErrUnsupported
-}
-
-// Previous returns the versions kept beside the target, latest first.
-func (e *Engine) Previous(t Target) ([]Release, error) { return nil, errors.ErrUnsupported }
-
-// Failed reports whether the artifact with that hash failed here and is not to be
-// tried again: until a manifest's rollout.retry is above the one it failed with.
-func (e *Engine) Failed(t Target, sha256 [32]byte, retry int64) (bool, error) {
-	return false, errors.ErrUnsupported
+// Recover finishes what a crash interrupted, and is a no-op otherwise: Result.State
+// is then Idle. It must run at start, before anything else touches the program; a
+// second run does nothing. The error is as Apply's, and nil for Aborted.
+func (e *Engine) Recover(ctx context.Context, p Program) (Result, error) {
+	p, err := p.defaults()
+	if err != nil {
+		return Result{}, err
+	}
+	s, err := e.open(p)
+	if err != nil {
+		return Result{}, explain("opening the state of "+p.Target.name(), p.Target.Path, err)
+	}
+	defer s.close()
+	return s.recover(ctx)
 }
 
 // ClearFailed is an operator's word: artifacts that failed at t may be tried again,
 // and a transaction that is Failed has been looked after.
-func (e *Engine) ClearFailed(t Target) error { return errors.ErrUnsupported }
-
-// History returns the finished transactions of t, oldest first.
-func (e *Engine) History(t Target) ([]Record, error) { return nil, errors.ErrUnsupported }
-
-// Record is one finished transaction.
-type Record struct {
-	Tx       string
-	Ended    time.Time
-	State    State
-	From, To Release
-	Attempts int    // how often the new version was started
-	Code     string // of the failure, empty when confirmed
-	Why      string // what was seen
-	Hooks    []HookResult
-}
-
-// Hooks are commands run around a swap: argv lists, no shell. They run with a clean
-// environment and SHOAL_* variables, and can run again after a crash: SHOAL_ATTEMPT
-// tells, and they must be idempotent.
-type Hooks struct {
-	Pre      []string      // before the swap; failing it aborts
-	Post     []string      // after the new version is confirmed; failing it is only recorded
-	OnRevert []string      // after the old version is back; failing it is only recorded
-	Timeout  time.Duration // for each; zero means 60 s. Then its whole process group is killed
-}
-
-// HookResult is what a hook did.
-type HookResult struct {
-	Hook   string // "pre", "post" or "on_revert"
-	Exit   int    // exit status; -1 when it did not start, was killed or ran out of time
-	Error  string // empty when it exited 0
-	Output string // standard output and error, the last 64 KiB
+func (e *Engine) ClearFailed(t Target) error {
+	p, err := Program{Target: t}.defaults()
+	if err != nil {
+		return err
+	}
+	s, err := e.open(p)
+	if err == nil {
+		defer s.close()
+		err = s.clearFailed()
+	}
+	if err != nil {
+		return explain("clearing what failed", p.Target.Path, err)
+	}
+	return nil
 }

@@ -1,0 +1,87 @@
+package apply
+
+import (
+	"context"
+	"io"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"shoal/internal/fault"
+)
+
+// The two ways of swapping one file for another. Both keep the promise; see newSwapper.
+const (
+	SwapRename     = "rename"     // one rename over the target; there is a target at every instant
+	SwapSelfupdate = "selfupdate" // minio/selfupdate's two renames; recovery closes the gap between them
+)
+
+// swapper is what one kind of artifact needs done on disk. The engine decides the
+// order, and writes the journal before each step whose effect a hash cannot tell.
+// Every method may be called again after a crash in the middle of it.
+type swapper interface {
+	// current returns the hash of what is at the target: the truth, whatever a journal says.
+	current() (digest, error)
+	// room fails with fault.NoSpace unless size bytes more fit beside the target.
+	room(size int64) error
+	// stage copies the new version beside the target, with the metadata of the old one.
+	stage(ctx context.Context, j *journal, src io.ReaderAt) error
+	// backup keeps what is at the target under j.Backup, durably.
+	backup(j *journal) error
+	// verify is the last look before the swap: the staged file is the signed one.
+	verify(j *journal) error
+	// unchanged fails unless what is at the target is still what j.Backup keeps.
+	unchanged(j *journal) error
+	// swap puts the staged file in the target's place, durably. After an error the
+	// target can be the old one, the new one or missing: current tells.
+	swap(j *journal) error
+	// swapped reports whether a target that has the new version's hash has it by swap.
+	swapped(j *journal) (bool, error)
+	// restore puts the old version back, durably; where there was none, nothing.
+	restore(j *journal) error
+	// clean removes what the transaction left besides the target, and the backup too
+	// unless it is to be kept.
+	clean(j *journal, keepBackup bool) error
+	// prune removes the oldest previous versions beyond keep.
+	prune(keep int) error
+}
+
+// newSwapper returns the swapper called how, for the file at target.
+func newSwapper(fsys FS, how, target string) (swapper, error) {
+	b := binary{fs: fsys, target: target, names: names{target}}
+	switch how {
+	case SwapRename:
+		return &renamer{b}, nil
+	case SwapSelfupdate:
+		return &selfupdater{b}, nil
+	}
+	return nil, fault.New(fault.Config, "there is no way of swapping called %q", how).Do("use %q or %q", SwapRename, SwapSelfupdate)
+}
+
+// names are the files that belong to a target, all in its directory, so that a
+// rename between them is atomic.
+type names struct{ target string }
+
+func (n names) dir() string { return filepath.Dir(n.target) }
+
+func (n names) beside(suffix string) string {
+	return filepath.Join(n.dir(), "."+filepath.Base(n.target)+suffix)
+}
+
+func (n names) staged(tx string) string { return n.beside(".shoal-" + tx + ".new") }
+func (n names) old(tx string) string    { return n.beside(".shoal-" + tx + ".old") }
+func (n names) lock() string            { return n.beside(".shoal-lock") }
+func (n names) selfupdate() string      { return n.beside(".new") } // the name CommitBinary insists on
+func (n names) previous(i int) string   { return n.beside(".shoal-prev-" + strconv.Itoa(i)) }
+
+// isPrevious returns the number of a previous version. The highest is the latest.
+func (n names) isPrevious(path string) (int, bool) {
+	digits, ok := strings.CutPrefix(path, n.beside(".shoal-prev-"))
+	i, err := strconv.Atoi(digits)
+	return i, ok && err == nil && i > 0 && path == n.previous(i)
+}
+
+// isLitter reports whether path is what an interrupted transaction can leave.
+func (n names) isLitter(path string) bool {
+	return strings.HasPrefix(path, n.beside(".shoal-")) && (strings.HasSuffix(path, ".new") || strings.HasSuffix(path, ".old"))
+}

@@ -1,0 +1,137 @@
+package apply
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"shoal/internal/fault"
+)
+
+// KindBinary is the one kind of artifact this engine installs: one executable file.
+const KindBinary = "binary"
+
+const defaultKeep = 2
+
+// Target is where a machine has an app installed.
+type Target struct {
+	App  string // the app's name, for messages and hooks
+	Path string // absolute; a symbolic link is resolved, and the file it leads to is replaced
+	Kind string // of the artifacts it takes: KindBinary (also when empty); others are refused with fault.Policy
+	// Keep is how many previous versions stay beside the target once a new one is
+	// confirmed; zero means 2, negative none.
+	Keep int
+	// AllowInstall lets Apply make a target that is not there.
+	AllowInstall bool
+	// AllowInsecureDir accepts a directory in which other users could replace files.
+	AllowInsecureDir bool
+	// Swap is SwapRename or SwapSelfupdate; empty means the one that suits the system.
+	Swap string
+}
+
+// defaults returns t with its zeros filled in, or what is wrong with it.
+func (t Target) defaults() (Target, error) {
+	if t.Kind == "" {
+		t.Kind = KindBinary
+	}
+	if t.Kind != KindBinary {
+		return t, fault.New(fault.Policy, "%s is of kind %q, which this agent cannot install", t.name(), t.Kind).
+			Line("it installs kind %q", KindBinary)
+	}
+	if !filepath.IsAbs(t.Path) {
+		return t, fault.New(fault.Config, "the target of %s must be an absolute path, not %q", t.name(), t.Path)
+	}
+	t.Path = filepath.Clean(t.Path)
+	if t.Swap == "" {
+		t.Swap = defaultSwap
+	}
+	if _, err := newSwapper(nil, t.Swap, t.Path); err != nil {
+		return t, err
+	}
+	switch {
+	case t.Keep == 0:
+		t.Keep = defaultKeep
+	case t.Keep < 0:
+		t.Keep = 0
+	}
+	return t, nil
+}
+
+func (t Target) name() string {
+	if t.App != "" {
+		return t.App
+	}
+	return filepath.Base(t.Path)
+}
+
+// checkDir fails with fault.UnsafePath if somebody else could replace files in the
+// directory of path, or one of the directories that lead to it: whoever can do that
+// decides what runs there, whatever was signed.
+func checkDir(fsys FS, path string) error {
+	if runtime.GOOS == "windows" {
+		return nil // its rights are access control lists, which modes do not show
+	}
+	me, group := os.Geteuid(), os.Getegid()
+	for dir, last := filepath.Dir(path), path; dir != last; dir, last = filepath.Dir(dir), dir {
+		i, err := fsys.Lstat(dir)
+		if err != nil {
+			return err
+		}
+		if !i.Mode.IsDir() {
+			return fault.New(fault.UnsafePath, "%q is not a directory", dir)
+		}
+		own := dir == filepath.Dir(path)
+		why := ""
+		switch {
+		case i.UID != 0 && i.UID != me && !ownerOf(fsys, path, i.UID):
+			why = fmt.Sprintf("belongs to user %d", i.UID)
+		case i.Mode&fs.ModeSticky != 0 && !own:
+			// Others can make files here, but not replace what belongs to us.
+		case i.Mode&0o002 != 0:
+			why = "can be written by everybody"
+		case i.Mode&0o020 != 0 && i.GID != 0 && i.GID != group:
+			why = fmt.Sprintf("can be written by group %d", i.GID)
+		}
+		if why != "" {
+			return fault.New(fault.UnsafePath, "others could replace %q", path).
+				Line("the directory %q (%v) %s", dir, i.Mode, why).
+				Do("chmod go-w %s, or give it to the agent's user", dir).
+				Do("or set allow_insecure_dir for this app, and accept that they decide what runs")
+		}
+	}
+	return nil
+}
+
+// ownerOf reports whether the program at path belongs to uid, who then decides what
+// it is anyway.
+func ownerOf(fsys FS, path string, uid int) bool {
+	i, err := fsys.Lstat(path)
+	return err == nil && i.UID == uid
+}
+
+// checkRelease refuses what a manifest must not ask for.
+func checkRelease(r Release) (Release, error) {
+	if digest(r.SHA256).absent() || r.Length <= 0 {
+		return r, fault.New(fault.Malformed, "an update without length or sha256")
+	}
+	switch r.Mode {
+	case 0:
+		r.Mode = 0o755
+	case 0o755, 0o555:
+	default:
+		return r, fault.New(fault.Policy, "a program cannot be installed with mode %v", r.Mode).Line("0755 and 0555 are allowed")
+	}
+	return r, nil
+}
+
+// resolve returns the real file that the target's path leads to.
+func resolve(fsys FS, path string) (string, error) {
+	real, err := fsys.Resolve(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fault.New(fault.ApplyFailed, "the directory of %q is not there", path).Do("make it: mkdir -p %s", filepath.Dir(path))
+	}
+	return real, err
+}
