@@ -4,6 +4,8 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"shoal/cmd/shoal/internal/config"
 )
 
 func newCompletionCmd(c *cli) *cobra.Command {
@@ -28,4 +30,22 @@ func newCompletionCmd(c *cli) *cobra.Command {
 			return generate(cmd.Root(), c.std.out)
 		},
 	}
+}
+
+// completeChannels offers the channels that this machine's configuration names.
+func (c *cli) completeChannels(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	var names []string
+	publisher := config.DefaultPublisher()
+	if _, err := c.load("publisher", &publisher); err == nil {
+		for _, ch := range publisher.Channels {
+			names = append(names, ch.Name)
+		}
+	}
+	agent := config.DefaultAgent()
+	if _, err := c.load("agent", &agent); err == nil {
+		for _, app := range agent.Apps {
+			names = append(names, app.Name+"/"+app.Channel)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }

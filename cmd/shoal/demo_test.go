@@ -6,8 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -64,13 +66,102 @@ func TestDemo(t *testing.T) {
 // noProcesses fails when a process is left whose command line has word in it.
 func noProcesses(t *testing.T, word string) {
 	t.Helper()
+	if left := processes(t, word); len(left) > 0 {
+		t.Errorf("left running: %q", left)
+	}
+}
+
+// processes are the command lines with word in them, on systems with /proc.
+func processes(t *testing.T, word string) []string {
+	t.Helper()
 	names, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		t.Fatal(err)
 	}
+	var found []string
 	for _, name := range names {
 		if b, err := os.ReadFile(name); err == nil && bytes.Contains(b, []byte(word)) {
-			t.Errorf("left running: %s %q", name, b)
+			found = append(found, string(b))
 		}
+	}
+	return found
+}
+
+// startDemo starts a demo and returns when its agents have begun to join.
+func startDemo(t *testing.T, tmp string) (*exec.Cmd, *bytes.Buffer) {
+	t.Helper()
+	cmd := exec.Command("shoal", "demo", "--agents", "2", "--size", "1MB", "--dir", tmp, "--keep")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() }) // nothing, once it has ended
+	for deadline := time.Now().Add(waitDeadline); ; time.Sleep(10 * time.Millisecond) {
+		if found, _ := filepath.Glob(filepath.Join(tmp, "*", "m2", "state")); len(found) == 1 {
+			return cmd, &out
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the demo does not get to its agents:\n%s", &out)
+		}
+	}
+}
+
+func TestAnInterruptedDemoLeavesNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a publisher and two agents; not with -short")
+	}
+	tmp := t.TempDir()
+	cmd, out := startDemo(t, tmp)
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	// Where the signal came after all was shown, ending is what --keep waits for.
+	if exit := cmd.ProcessState.ExitCode(); exit != 130 && !(exit == 0 && strings.Contains(out.String(), "Still running")) {
+		t.Errorf("exit status %d, want 130\n%s", exit, out)
+	}
+	if left, err := os.ReadDir(tmp); err != nil || len(left) != 0 {
+		t.Errorf("it left %v, %v", left, err)
+	}
+	noProcesses(t, filepath.Join(tmp, "shoal-demo-"))
+}
+
+func TestAKilledDemoLeavesOnlyItsDirectoryWhichCleanRemoves(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a publisher and two agents; not with -short")
+	}
+	tmp := t.TempDir()
+	cmd, _ := startDemo(t, tmp)
+	clean := func() string {
+		out, err := exec.Command("shoal", "demo", "--clean", "--dir", tmp).CombinedOutput()
+		if err != nil {
+			t.Errorf("demo --clean: %v", err)
+		}
+		return string(out)
+	}
+	if got := clean(); !strings.Contains(got, "Nothing to remove.") {
+		t.Errorf("the directory of a running demo was removed: %s", got)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	cmd.Wait()
+	if runtime.GOOS != "linux" {
+		t.Log("only Linux ends the children of a killed process by itself: --clean has to")
+		clean()
+	}
+	for deadline := time.Now().Add(waitDeadline); len(processes(t, filepath.Join(tmp, "shoal-demo-"))) > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("left running: %q", processes(t, filepath.Join(tmp, "shoal-demo-")))
+		}
+	}
+	if runtime.GOOS == "linux" {
+		if got := clean(); !strings.Contains(got, "Removed ") {
+			t.Errorf("demo --clean says %q", got)
+		}
+	}
+	if left, err := os.ReadDir(tmp); err != nil || len(left) != 0 {
+		t.Errorf("after --clean there is %v, %v", left, err)
 	}
 }

@@ -38,7 +38,7 @@ func (c *cli) execute(ctx context.Context, root *cobra.Command, args []string) i
 	root.SetIn(c.std.in)
 	root.SetOut(c.std.out)
 	root.SetErr(c.std.err)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return 0
 	}
@@ -51,7 +51,7 @@ func (c *cli) execute(ctx context.Context, root *cobra.Command, args []string) i
 		c.flags.output = outputOf(args, c.flags.output)
 		if fault.CodeOf(err) == fault.IO {
 			// cobra's own complaints about the command line carry no code.
-			err = usageError(c.current, err)
+			err = usageError(cmd, err)
 		}
 	}
 	if ctx.Err() != nil && fault.CodeOf(err) != fault.Interrupted {
