@@ -122,14 +122,7 @@ func pinned(rootV1 []byte, pin Digest, o Options) (*Trust, error) {
 			Do("compare the fleet id with the one the publisher gave you: shoal trust show FILE").
 			Fact("want", pin.Prefixed()).Fact("found", got.Prefixed())
 	}
-	if o.Clock == nil {
-		o.Clock = time.Now
-	}
-	o.MinSequence = maps.Clone(o.MinSequence)
-	t := &Trust{
-		o: o, repo: pin, tofu: o.TOFU,
-		lastEpochs: map[Channel]int64{}, epochFloors: map[Channel]int64{}, lines: map[Channel]*line{},
-	}
+	t := newTrust(pin, o)
 	r, parsed, err := t.readRoot(e, doc)
 	if err != nil {
 		return nil, rootRefusal(err)
@@ -140,6 +133,18 @@ func pinned(rootV1 []byte, pin Digest, o Options) (*Trust, error) {
 	}
 	t.follow(r, parsed, e.PayloadHash(), rootV1)
 	return t, nil
+}
+
+// newTrust trusts nothing yet of the fleet repo.
+func newTrust(repo Digest, o Options) *Trust {
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	o.MinSequence = maps.Clone(o.MinSequence)
+	return &Trust{
+		o: o, repo: repo, tofu: o.TOFU,
+		lastEpochs: map[Channel]int64{}, epochFloors: map[Channel]int64{}, lines: map[Channel]*line{},
+	}
 }
 
 // readRoot reads what a root is by itself: fields, keys, structure, own signatures.

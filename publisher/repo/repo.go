@@ -112,6 +112,8 @@ type Channel struct {
 	Envelope []byte                // Held as stored, or nil
 	Latest   *manifest.Manifest    // the newest one that root's keys of its day stood for, or nil
 	Last     manifest.Order        // the highest order ever published; zero: none
+	LastHash manifest.Digest       // payload of the manifest there
+	Stored   []byte                // the envelope of Latest, or nil
 	Err      error                 // why a manifest that is there cannot be believed, or nil
 }
 
@@ -129,26 +131,43 @@ func (s *State) Channel(ch manifest.Channel) (*Channel, error) {
 // held against them: what ran out yesterday is still what was published last. A
 // manifest that does not verify is an error of its channel alone.
 func (r *Repo) Read() (*State, error) {
-	first, err := r.read(tree.Root(1), manifest.MaxRoot)
+	return ReadTree(r.read, nil, "the repository")
+}
+
+// Reader returns the file name of a tree, at most limit bytes of it. A file that is not
+// there matches fs.ErrNotExist.
+type Reader func(name string, limit int64) ([]byte, error)
+
+// ReadTree is [Repo.Read] for a tree that is anywhere; where says so in messages. pin is
+// the fleet id; nil takes the tree's first root at its word.
+func ReadTree(read Reader, pin *manifest.Digest, where string) (*State, error) {
+	first, err := read(tree.Root(1), manifest.MaxRoot)
 	if err != nil {
 		return nil, failure("reading the first root", err)
 	}
 	env, err := manifest.ParseEnvelope(first, manifest.TypeRoot)
 	if err != nil {
-		return nil, broken(tree.Root(1), err)
+		return nil, broken(where, tree.Root(1), err)
+	}
+	if pin == nil {
+		own := env.PayloadHash()
+		pin = &own
 	}
 	// With a clock that never was, time is what the documents themselves say.
 	opts := manifest.Options{Clock: func() time.Time { return time.Unix(0, 0) }, AllowExpired: true}
-	t, _, err := manifest.Pin(first, env.PayloadHash(), opts)
-	if err != nil {
-		return nil, broken(tree.Root(1), err)
+	t, _, err := manifest.Pin(first, *pin, opts)
+	if errors.Is(err, fault.PinMismatch) {
+		return nil, err
 	}
-	in := reading{taken: map[manifest.Channel]*taken{}, errs: map[manifest.Channel]error{}}
+	if err != nil {
+		return nil, broken(where, tree.Root(1), err)
+	}
+	in := reading{read: read, where: where, taken: map[manifest.Channel]*taken{}, errs: map[manifest.Channel]error{}}
 	for version := int64(1); ; version++ {
 		// A manifest counts by the root of its day: when a key was replaced since, what it
 		// signed is no longer given to anyone, and yet the next sequence must be above it.
-		r.offer(t, in)
-		next, err := r.read(tree.Root(version+1), manifest.MaxRoot)
+		in.offer(t)
+		next, err := read(tree.Root(version+1), manifest.MaxRoot)
 		if errors.Is(err, fs.ErrNotExist) || version == maxRoots {
 			break
 		}
@@ -156,7 +175,7 @@ func (r *Repo) Read() (*State, error) {
 			return nil, failure("reading a root", err)
 		}
 		if _, err := t.UpdateRoot(next); err != nil {
-			return nil, broken(tree.Root(version+1), err)
+			return nil, broken(where, tree.Root(version+1), err)
 		}
 	}
 	return in.state(t), nil
@@ -164,6 +183,8 @@ func (r *Repo) Read() (*State, error) {
 
 // reading is what is known of the stored manifests while the roots are walked.
 type reading struct {
+	read  Reader
+	where string
 	taken map[manifest.Channel]*taken
 	errs  map[manifest.Channel]error
 }
@@ -174,7 +195,7 @@ type taken struct {
 }
 
 // offer shows t every stored manifest of its root's channels that it has not taken yet.
-func (r *Repo) offer(t *manifest.Trust, in reading) {
+func (in reading) offer(t *manifest.Trust) {
 	cycle, err := t.Begin()
 	for _, spec := range t.Root().Channels {
 		ch := spec.Name()
@@ -185,7 +206,7 @@ func (r *Repo) offer(t *manifest.Trust, in reading) {
 			in.errs[ch] = err
 			continue
 		}
-		env, rerr := r.read(tree.Manifest(ch), manifest.MaxManifest)
+		env, rerr := in.read(tree.Manifest(ch), manifest.MaxManifest)
 		if errors.Is(rerr, fs.ErrNotExist) {
 			continue
 		}
@@ -194,7 +215,7 @@ func (r *Repo) offer(t *manifest.Trust, in reading) {
 			v, _, rerr = cycle.Manifest(ch, env)
 		}
 		if rerr != nil {
-			in.errs[ch] = broken(tree.Manifest(ch), rerr)
+			in.errs[ch] = broken(in.where, tree.Manifest(ch), rerr)
 			continue
 		}
 		in.taken[ch] = &taken{v, env}
@@ -210,10 +231,10 @@ func (in reading) state(t *manifest.Trust) *State {
 		spec := &root.Channels[i]
 		c := Channel{Name: spec.Name(), Spec: spec, Err: in.errs[spec.Name()]}
 		if o, ok := orders[c.Name]; ok {
-			c.Last = manifest.Order{Epoch: o.Epoch, Sequence: o.Sequence}
+			c.Last, c.LastHash = o.Order(), o.ManifestSHA256
 		}
 		if got := in.taken[c.Name]; got != nil {
-			c.Latest = got.verified.Manifest
+			c.Latest, c.Stored = got.verified.Manifest, got.envelope
 			if v, ok := t.Held(c.Name); ok {
 				c.Held, c.Envelope = v, got.envelope
 			}
@@ -262,9 +283,9 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// broken says that a document of the repository itself cannot be believed.
-func broken(name string, err error) error {
-	return fault.New(fault.CodeOf(err), "the repository's own %s is not good: %w", name, err).
+// broken says that a document of the tree that is kept in where cannot be believed.
+func broken(where, name string, err error) error {
+	return fault.New(fault.CodeOf(err), "%s's own %s is not good: %w", where, name, err).
 		Line("Somebody or something changed it. Nothing was changed now.").
 		Do("put the tree back from a mirror or a backup").Fact("file", name)
 }
@@ -296,7 +317,7 @@ func (r *Repo) FleetID() (manifest.FleetID, error) {
 	}
 	env, err := manifest.ParseEnvelope(b, manifest.TypeRoot)
 	if err != nil {
-		return manifest.FleetID{}, broken(tree.Root(1), err)
+		return manifest.FleetID{}, broken("the repository", tree.Root(1), err)
 	}
 	return manifest.FleetID(env.PayloadHash()), nil
 }

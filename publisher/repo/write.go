@@ -125,6 +125,12 @@ func (w *Writer) Publish(ch manifest.Channel, o manifest.Order, env []byte) erro
 	return w.write(w.r.path(tree.Manifest(ch)), env)
 }
 
+// PublishRoot makes env the root of that version: what Read has found good to follow
+// the newest one.
+func (w *Writer) PublishRoot(version int64, env []byte) error {
+	return w.file(tree.Root(version), env)
+}
+
 // file stores b in the tree under name, unless it is there already.
 func (w *Writer) file(name string, b []byte) error {
 	if have, err := w.r.read(name, int64(len(b))); err == nil && bytes.Equal(have, b) {
