@@ -40,6 +40,8 @@ func refusal(err error, ch Channel) error {
 		f.Do("follow another channel of the app, or ask the publisher what replaces %s", ch)
 	case fault.Blocked:
 		f.Do("wait for the publisher's next release; blocked content is never installed")
+	case fault.NoArtifact:
+		f.Do("check again: the release that is trusted now has other content")
 	case fault.NotFound:
 		f.Do("check for a manifest of %s first", ch)
 	}

@@ -214,8 +214,8 @@ func (f *Fleet) Manifest(ch manifest.Channel, sequence int64, edits ...Edit) []b
 	return d.seal(manifest.TypeManifest, payload, first(spec.Release))
 }
 
-// Beacon returns a beacon of a channel for the manifest in env, fresh and opening no
-// gated wave.
+// Beacon returns a beacon of a channel for the manifest in env, fresh for half of what root
+// allows and opening no gated wave.
 func (f *Fleet) Beacon(env []byte, edits ...Edit) []byte {
 	f.t.Helper()
 	e, err := manifest.ParseEnvelope(env, manifest.TypeManifest)
@@ -232,7 +232,7 @@ func (f *Fleet) Beacon(env []byte, edits ...Edit) []byte {
 	}
 	b := &manifest.Beacon{
 		Repo: m.Repo, App: m.App, Channel: m.Channel, Epoch: m.Epoch, Sequence: m.Sequence,
-		Manifest: e.PayloadHash(), Issued: f.Now, Expires: f.Now.Add(spec.StaleAfter),
+		Manifest: e.PayloadHash(), Issued: f.Now, Expires: f.Now.Add(spec.StaleAfter / 2),
 	}
 	d := &doc{fleet: f, beacon: b}
 	for _, edit := range edits {
