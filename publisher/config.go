@@ -91,16 +91,16 @@ func (c *Config) Validate() error {
 		}
 		seen[ch.Name] = true
 	}
-	for key, addr := range map[string]string{"serve.listen": c.Serve.Listen, "serve.swarm": c.Serve.Swarm} {
-		if addr == "" {
+	for _, listen := range []struct{ key, addr string }{{"serve.listen", c.Serve.Listen}, {"serve.swarm", c.Serve.Swarm}} {
+		if listen.addr == "" {
 			continue
 		}
-		_, port, err := net.SplitHostPort(addr)
+		_, port, err := net.SplitHostPort(listen.addr)
 		if err != nil {
-			return bad(key, "%q is not host:port", addr)
+			return bad(listen.key, "%q is not host:port", listen.addr)
 		}
-		if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-			return bad(key, "%q has no port between 0 and 65535", addr)
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return bad(listen.key, "%q has no port between 0 and 65535", listen.addr)
 		}
 	}
 	if c.Serve.PublicURL != "" {

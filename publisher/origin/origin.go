@@ -94,10 +94,6 @@ func (t *Tree) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h := w.Header()
-	h.Set("ETag", tag)
-	h.Set("Content-Type", contentType(name))
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", caching(name))
 	if payload(name) && r.Method == http.MethodGet {
 		select {
 		case t.slots <- struct{}{}:
@@ -109,6 +105,10 @@ func (t *Tree) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		w = &download{ResponseWriter: w, t: t, ctx: r.Context()}
 	}
+	h.Set("ETag", tag)
+	h.Set("Content-Type", contentType(name))
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", caching(name))
 	http.ServeContent(w, r, "", modTime(name, fi), f)
 }
 
@@ -192,8 +192,20 @@ func modTime(name string, fi fs.FileInfo) time.Time {
 // stalls. It passes whole chunks on, so that the kernel can send them from the file.
 type download struct {
 	http.ResponseWriter
-	t   *Tree
-	ctx context.Context
+	t      *Tree
+	ctx    context.Context // the request's
+	failed bool            // what is written is a message and no payload
+}
+
+func (d *download) WriteHeader(status int) {
+	d.failed = status >= http.StatusBadRequest
+	d.ResponseWriter.WriteHeader(status)
+}
+
+func (d *download) count(n int64) {
+	if !d.failed {
+		d.t.given.Add(n)
+	}
 }
 
 func (d *download) Write(p []byte) (int, error) {
@@ -205,7 +217,7 @@ func (d *download) Write(p []byte) (int, error) {
 		}
 		n, err := d.ResponseWriter.Write(part)
 		sent += n
-		d.t.given.Add(int64(n))
+		d.count(int64(n))
 		if err != nil {
 			return sent, err
 		}
@@ -229,7 +241,7 @@ func (d *download) ReadFrom(src io.Reader) (int64, error) {
 		n, err := to.ReadFrom(&io.LimitedReader{R: file.R, N: want})
 		sent += n
 		file.N -= n
-		d.t.given.Add(n)
+		d.count(n)
 		if err != nil || n < want {
 			return sent, err
 		}
