@@ -111,8 +111,9 @@ func TestHelpTexts(t *testing.T) {
 				continue
 			}
 			_, example, _ := strings.Cut(line, "shoal ")
-			example, _, _ = strings.Cut(example, " > ")
-			example, _, _ = strings.Cut(example, ")")
+			if end := strings.IndexAny(example, ";>)|"); end >= 0 {
+				example = example[:end]
+			}
 			checkCommandLine(t, root, "the help of "+path, example)
 		}
 		if !cmd.HasSubCommands() && cmd.RunE == nil {

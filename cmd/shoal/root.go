@@ -39,10 +39,10 @@ func newRootCmd(c *cli) *cobra.Command {
 		&cobra.Group{ID: groupCeremony, Title: "Keys and trust"},
 		&cobra.Group{ID: groupTools, Title: "Looking around"},
 	)
-	addGroup(root, groupEveryday)
-	addGroup(root, groupMachine)
+	addGroup(root, groupEveryday, newInitCmd(c), newPublishCmd(c), newServeCmd(c), newReleaseCmd(c), newLinkCmd(c))
+	addGroup(root, groupMachine, newAgentCmd(c))
 	addGroup(root, groupCeremony, newKeysCmd(c))
-	addGroup(root, groupTools, newExplainCmd(c), newConfigCmd(c), newCompletionCmd(c), newVersionCmd(c))
+	addGroup(root, groupTools, newDemoCmd(c), newExplainCmd(c), newConfigCmd(c), newCompletionCmd(c), newVersionCmd(c))
 	finish(c, root)
 	return root
 }
@@ -109,6 +109,11 @@ func finish(c *cli, cmd *cobra.Command) {
 			return body(cmd, args)
 		}
 	}
+	if cmd.Flags().Lookup("channel") != nil {
+		if err := cmd.RegisterFlagCompletionFunc("channel", c.completeChannels); err != nil {
+			cmd.PreRunE = func(*cobra.Command, []string) error { return err } // registered twice: no test passes
+		}
+	}
 	cmd.InitDefaultHelpFlag()
 	cmd.Flags().Lookup("help").Hidden = true // "shoal --help" says that every command has it
 	for _, child := range cmd.Commands() {
@@ -118,6 +123,7 @@ func finish(c *cli, cmd *cobra.Command) {
 
 func unknownCommand(cmd *cobra.Command, word string) error {
 	e := fault.New(fault.Usage, "unknown command %q for %q", word, cmd.CommandPath())
+	cmd.SuggestionsMinimumDistance = 2 // letters apart
 	if s := cmd.SuggestionsFor(word); len(s) > 0 {
 		e.Message += fmt.Sprintf(": did you mean %q?", strings.Join(s, `" or "`))
 	}

@@ -116,7 +116,7 @@ func (m *machine) settings(f *fleet) ([]string, error) {
 		return nil, err
 	}
 	return []string{
-		"SHOAL_APPS=" + string(apps), "SHOAL_LISTEN=127.0.0.1:0", "SHOAL_CHECK_EVERY=1s",
+		"SHOAL_APPS=" + string(apps), "SHOAL_LISTEN=127.0.0.1:0", "SHOAL_CHECK_EVERY=2s",
 		"SHOAL_DISK_RESERVE=0", "SHOAL_DISK_CACHE=0", "SHOAL_LOG_LEVEL=info",
 	}, nil
 }
