@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,6 +33,9 @@ type Config struct {
 	Channels []ChannelConfig
 	// Serve says how releases are given away.
 	Serve ServeConfig
+	// Mirrors are other places that serve copies of the repository: base URLs, or
+	// absolute directories. What they have is compared before anything is signed.
+	Mirrors []string
 	// Logger receives what Serve does. If nil, nothing is logged.
 	Logger *slog.Logger
 	// Clock is the time source. If nil, it is time.Now.
@@ -108,10 +113,25 @@ func (c *Config) Validate() error {
 			return bad("serve.public_url", "%w", err)
 		}
 	}
+	for _, m := range c.Mirrors {
+		if _, err := parsePublicURL(m); err != nil && !filepath.IsAbs(m) {
+			return bad("mirrors", "%q is neither a base URL such as https://mirror.acme.lan/shoal nor an absolute directory", m)
+		}
+	}
 	if c.Serve.Up < 0 {
 		return bad("serve.up", "%d is not a rate", c.Serve.Up)
 	}
 	return nil
+}
+
+// Places are where copies of the repository are served: the mirrors, and Serve itself
+// under its public URL.
+func (c *Config) Places() []string {
+	places := slices.Clone(c.Mirrors)
+	if c.Serve.PublicURL != "" && !slices.Contains(places, c.Serve.PublicURL) {
+		places = append(places, c.Serve.PublicURL)
+	}
+	return places
 }
 
 // parsePublicURL checks the base URL that machines are given.

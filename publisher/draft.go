@@ -48,10 +48,33 @@ func (r *release) manifest(req PublishRequest, artifacts []manifest.Artifact) (*
 		Release:   manifest.Release{Version: req.Version, Severity: req.Severity, Immediate: req.Immediate, Notes: req.Notes},
 		Artifacts: artifacts,
 	}
-	if last := r.latest(); last != nil {
-		m.Blocked = slices.Clone(last.Blocked)
-	}
+	m.Blocked = r.blocked(req)
 	return m, nil
+}
+
+// blocked is everything that was ever blocked in the channel, here or where a copy of
+// the repository is ahead, and what is blocked now. A new epoch changes nothing about
+// it: what a bad release did is still bad.
+func (r *release) blocked(req PublishRequest) []manifest.Blocked {
+	var all []manifest.Blocked
+	add := func(list []manifest.Blocked) {
+		for _, b := range list {
+			known := slices.ContainsFunc(all, func(have manifest.Blocked) bool { return have.SHA256 == b.SHA256 })
+			if !known && !slices.Contains(req.Unblock, b.SHA256) {
+				all = append(all, b)
+			}
+		}
+	}
+	if r.ch.Latest != nil {
+		add(r.ch.Latest.Blocked)
+	}
+	for _, v := range r.views {
+		if v.Manifest != nil {
+			add(v.Manifest.Blocked)
+		}
+	}
+	add(req.Block)
+	return all
 }
 
 // latest is the release before this one, of this epoch: what an older epoch said may
@@ -71,7 +94,7 @@ func (r *release) already(req PublishRequest, m *manifest.Manifest) bool {
 	}
 	held := r.ch.Held.Manifest
 	return held.Epoch == m.Epoch && held.Release == m.Release && r.now.Before(held.Expires) &&
-		slices.EqualFunc(held.Artifacts, m.Artifacts, sameArtifact)
+		slices.Equal(held.Blocked, m.Blocked) && slices.EqualFunc(held.Artifacts, m.Artifacts, sameArtifact)
 }
 
 func sameArtifact(a, b manifest.Artifact) bool {
@@ -98,7 +121,7 @@ func (r *release) check(req PublishRequest, m *manifest.Manifest) error {
 			if a.SHA256 == b.SHA256 {
 				return fault.New(fault.Blocked, "the file for %s is blocked: %s", a.Platform(), b.Reason).
 					Line("An earlier release of %s blocked sha256 %s, and no machine will run it. %s", m.Name(), a.SHA256, nothing).
-					Do("publish another build").Fact("sha256", a.SHA256.String())
+					Do("publish another build, or if it was blocked by mistake: --unblock %s", a.SHA256).Fact("sha256", a.SHA256.String())
 			}
 		}
 	}

@@ -55,9 +55,15 @@ func (p *Publisher) PublishEnvelope(ctx context.Context, req EnvelopeRequest) (*
 		res.published(held, r.role)
 		return res, nil
 	}
-	if m.Order().Compare(r.ch.Last) <= 0 {
+	hash := env.PayloadHash()
+	// The last manifest itself is welcome again: when root has replaced keys, the same
+	// payload gets new signatures.
+	if was := m.Order().Compare(r.ch.Last); was < 0 || was == 0 && hash != r.ch.LastHash {
 		return nil, fault.New(fault.Rollback, "%s %s is not above %s, which is published", m.Name(), m.Order(), r.ch.Last).
 			Line("Nothing was published.").Do("draft it again, for the next sequence")
+	}
+	if err := r.compare(m, hash, m.Sequence > r.ch.Last.Sequence+1); err != nil {
+		return nil, err
 	}
 	if err := r.check(PublishRequest{AllowVersionRegress: true}, m); err != nil {
 		return nil, err // the version was the drafter's to decide, and is signed

@@ -9,6 +9,7 @@ import (
 	"shoal/keys"
 	"shoal/manifest"
 	"shoal/publisher/repo"
+	"shoal/publisher/witness"
 )
 
 // PublishRequest says what to release.
@@ -30,6 +31,10 @@ type PublishRequest struct {
 	// AllowVersionRegress lets a version be released that is older than the published
 	// one, or the same with other bytes.
 	AllowVersionRegress bool
+	// Block is content that no machine may run from now on. What earlier releases of the
+	// channel block stays blocked, unless Unblock names it.
+	Block   []manifest.Blocked
+	Unblock []manifest.Digest
 
 	// Keys opens the keys that sign, each at most once and all of the channel's release
 	// role. It is asked when all else is well, so that nobody types a passphrase for a
@@ -64,6 +69,8 @@ type PublishResult struct {
 	Tree          string   `json:"tree"`                     // the static files
 	Already       bool     `json:"already"`                  // it was published, and nothing was changed
 	DryRun        bool     `json:"dry_run,omitempty"`        // nothing was changed
+	Blocked       int      `json:"blocked,omitempty"`        // contents that no machine may run
+	Warnings      []string `json:"warnings,omitempty"`       // places that could not be compared
 }
 
 // SignedBy is a key that signed.
@@ -84,8 +91,59 @@ type ArtifactResult struct {
 // Publish releases files to a channel. When the keys at hand are fewer than the
 // channel's threshold it publishes nothing, leaves the draft and what signatures there
 // are in DraftDir, and returns an error with the code threshold that says how to go on.
-// The same files under the same version again change nothing.
+// The same files under the same version again change nothing. When another place that
+// serves the repository has a higher release, or another one under the last number, the
+// code is equivocation.
 func (p *Publisher) Publish(ctx context.Context, req PublishRequest) (*PublishResult, error) {
+	d, err := p.draft(ctx, &req)
+	if err != nil {
+		return nil, err
+	}
+	defer d.close()
+	if d.already(req, d.m) {
+		d.res.Already, d.res.DryRun = true, req.DryRun
+		d.res.published(d.ch.Held, d.role)
+		if !req.DryRun && !req.DraftOnly {
+			// What a crash or a lost disk block took away is put back.
+			return d.res, d.store(ctx, d.ch.Held.Manifest, d.bs)
+		}
+		return d.res, nil
+	}
+	if err := d.review(req); err != nil {
+		return nil, err
+	}
+	return d.publish(ctx, req.signing())
+}
+
+// Draft returns what Publish would have signed, and writes nothing.
+func (p *Publisher) Draft(ctx context.Context, req PublishRequest) ([]byte, *PublishResult, error) {
+	req.DraftOnly = true
+	d, err := p.draft(ctx, &req)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer d.close()
+	if err := d.review(req); err != nil {
+		return nil, nil, err
+	}
+	return d.payload, d.res, nil
+}
+
+// drafted is a manifest on its way to being signed.
+type drafted struct {
+	*release
+	m       *manifest.Manifest
+	payload []byte // once it is reviewed
+	bs      builds
+	res     *PublishResult
+}
+
+func (d *drafted) close() {
+	d.bs.close()
+	d.release.close()
+}
+
+func (p *Publisher) draft(ctx context.Context, req *PublishRequest) (_ *drafted, err error) {
 	if req.Kind == "" {
 		req.Kind = manifest.KindBinary
 	}
@@ -93,60 +151,69 @@ func (p *Publisher) Publish(ctx context.Context, req PublishRequest) (*PublishRe
 		return nil, fault.New(fault.Usage, "%q cannot be a version", req.Version).
 			Line("A version is 1 to 64 of letters, digits, dot, plus, underscore and hyphen.").Do("give one: --version 1.0.0")
 	}
-	bs, err := readBuilds(ctx, req.Channel.App, req.Kind, req.Files)
-	if err != nil {
+	d := &drafted{}
+	if d.bs, err = readBuilds(ctx, req.Channel.App, req.Kind, req.Files); err != nil {
 		return nil, err
 	}
-	defer bs.close()
+	if d.release, err = p.begin(ctx, req.Channel, req.DryRun || req.DraftOnly); err != nil {
+		d.bs.close()
+		return nil, err
+	}
+	if d.m, err = d.manifest(*req, d.bs.artifacts()); err == nil {
+		err = d.compare(d.m, manifest.Digest{}, req.Sequence != 0)
+	}
+	if err != nil {
+		d.close()
+		return nil, err
+	}
+	d.res = d.result(d.m, d.bs)
+	return d, nil
+}
 
-	r, err := p.begin(ctx, req.Channel, req.DryRun || req.DraftOnly)
-	if err != nil {
-		return nil, err
+// review makes the bytes that are signed, unless somebody would regret it.
+func (d *drafted) review(req PublishRequest) (err error) {
+	if err := d.check(req, d.m); err != nil {
+		return err
 	}
-	defer r.close()
-	m, err := r.manifest(req, bs.artifacts())
-	if err != nil {
-		return nil, err
-	}
-	res := r.result(m, bs)
-	if r.already(req, m) {
-		res.Already, res.DryRun = true, req.DryRun
-		res.published(r.ch.Held, r.role)
-		if !req.DryRun && !req.DraftOnly {
-			// What a crash or a lost disk block took away is put back.
-			return res, r.store(ctx, r.ch.Held.Manifest, bs)
-		}
-		return res, nil
-	}
-	if err := r.check(req, m); err != nil {
-		return nil, err
-	}
-	payload, err := manifest.Draft(m, r.now)
-	if err != nil {
-		return nil, err
-	}
+	d.payload, err = manifest.Draft(d.m, d.now)
+	return err
+}
+
+// signing is what becomes of a draft.
+type signing struct {
+	keys              func(context.Context) ([]keys.Signer, error)
+	dryRun, draftOnly bool
+	draftDir          string
+}
+
+func (r *PublishRequest) signing() signing {
+	return signing{r.Keys, r.DryRun, r.DraftOnly, r.DraftDir}
+}
+
+// publish signs and publishes what was reviewed, as far as it is to go.
+func (d *drafted) publish(ctx context.Context, s signing) (*PublishResult, error) {
 	switch {
-	case req.DryRun:
-		res.DryRun = true
-		return res, nil
-	case req.DraftOnly:
-		return res, r.writeDraft(req.DraftDir, m, payload, res)
+	case s.dryRun:
+		d.res.DryRun = true
+		return d.res, nil
+	case s.draftOnly:
+		return d.res, d.writeDraft(s.draftDir, d.m, d.payload, d.res)
 	}
-	env, err := r.pending(req.DraftDir, m, payload)
+	env, err := d.pending(s.draftDir, d.m, d.payload)
 	if err != nil {
 		return nil, err
 	}
-	signers, err := r.signers(ctx, req.Keys)
+	signers, err := d.signers(ctx, s.keys)
 	if err != nil {
 		return nil, err
 	}
 	if len(signers) == 0 {
-		return nil, fault.New(fault.Usage, "there is no key to sign %s with", m.Name()).
-			Line("%d of %d release keys must sign. Nothing was published.", r.role.Threshold, len(r.role.Keys)).
+		return nil, fault.New(fault.Usage, "there is no key to sign %s with", d.m.Name()).
+			Line("%d of %d release keys must sign. Nothing was published.", d.role.Threshold, len(d.role.Keys)).
 			Do("name one: --key file:PATH, or keys.release in publisher.yaml").
 			Do("or write the draft for others to sign: --draft")
 	}
-	return r.finish(ctx, env, signers, bs, req.DraftDir)
+	return d.finish(ctx, env, signers, d.bs, s.draftDir)
 }
 
 // release is one run of Publish or PublishEnvelope against one reading of the
@@ -160,6 +227,7 @@ type release struct {
 	cycle  *manifest.Cycle
 	role   keys.Role
 	names  map[keys.ID]string
+	views  []witness.View // of the other places that serve the repository
 }
 
 func (p *Publisher) begin(ctx context.Context, name manifest.Channel, readOnly bool) (_ *release, err error) {
@@ -203,7 +271,15 @@ func (p *Publisher) begin(ctx context.Context, name manifest.Channel, readOnly b
 		}
 		return nil, err
 	}
+	r.views = witness.Look(ctx, p.cfg.Places(), state.Trust, name)
 	return r, r.readRole(state.Trust.Root())
+}
+
+// compare refuses m, which has the payload hash if that is known already, when what is
+// out there says that this repository is not the newest. jump says that somebody chose
+// m's number.
+func (r *release) compare(m *manifest.Manifest, hash manifest.Digest, jump bool) error {
+	return witness.Refuse(r.views, r.ch.Name, r.ch.Last, m.Order(), hash, jump)
 }
 
 func (r *release) readRole(root *manifest.Root) error {
@@ -279,14 +355,16 @@ func (r *release) result(m *manifest.Manifest, bs builds) *PublishResult {
 	res := &PublishResult{
 		Channel: r.ch.Name, Version: m.Release.Version, Epoch: m.Epoch, Sequence: m.Sequence,
 		Issued: m.Issued, Expires: m.Expires, Threshold: r.role.Threshold,
-		SignedBy: []SignedBy{}, Tree: r.p.Tree(),
+		SignedBy: []SignedBy{}, Tree: r.p.Tree(), Blocked: len(m.Blocked), Warnings: witness.Warnings(r.views),
 	}
 	paths := map[manifest.Platform]string{}
 	for _, b := range bs {
 		paths[b.artifact.Platform()] = b.path
 	}
+	offered := map[manifest.Platform]bool{}
 	for i := range m.Artifacts {
 		a := &m.Artifacts[i]
+		offered[a.Platform()] = true
 		one := ArtifactResult{Platform: a.Platform().String(), File: paths[a.Platform()], Length: a.Length, SHA256: a.SHA256}
 		if pl, ok := a.Usable(); ok {
 			one.Infohash = pl.Infohash
@@ -296,7 +374,7 @@ func (r *release) result(m *manifest.Manifest, bs builds) *PublishResult {
 	if last := r.ch.Latest; last != nil {
 		res.Previous, res.PreviousOrder = last.Release.Version, last.Order().String()
 		for i := range last.Artifacts {
-			if _, ok := paths[last.Artifacts[i].Platform()]; !ok {
+			if !offered[last.Artifacts[i].Platform()] {
 				res.Left = append(res.Left, last.Artifacts[i].Platform().String())
 			}
 		}

@@ -65,7 +65,7 @@ func (v *View) look(read repo.Reader, snap manifest.Snapshot, ch manifest.Channe
 		return err
 	}
 	rerr := v.roots(read, snap, t)
-	merr := v.manifest(read, t, ch)
+	merr := v.manifest(read, t, ch, snap.State.Channels[ch].ManifestSHA256)
 	if rerr != nil {
 		return rerr
 	}
@@ -151,7 +151,7 @@ func (v *View) above(read repo.Reader, t *manifest.Trust) error {
 	return nil
 }
 
-func (v *View) manifest(read repo.Reader, t *manifest.Trust, ch manifest.Channel) error {
+func (v *View) manifest(read repo.Reader, t *manifest.Trust, ch manifest.Channel, ours manifest.Digest) error {
 	cycle, err := t.Begin()
 	if err != nil {
 		return err
@@ -163,29 +163,28 @@ func (v *View) manifest(read repo.Reader, t *manifest.Trust, ch manifest.Channel
 	if err != nil {
 		return err
 	}
+	e, err := manifest.ParseEnvelope(env, manifest.TypeManifest)
+	if err != nil {
+		return err
+	}
+	if !ours.IsZero() && e.PayloadHash() == ours {
+		return nil // whoever signed it: ours may have been signed again since
+	}
 	got, _, err := cycle.Manifest(ch, env)
 	switch {
 	case errors.Is(err, fault.Rollback):
 		return nil // not pushed there yet
 	case errors.Is(err, fault.Equivocation):
-		return v.fork(env)
+		// The channel's keys have signed it under our number.
+		v.Hash = e.PayloadHash()
+		v.Manifest, err = manifest.ReadManifestDraft(e.Payload)
+		return err
 	case err != nil:
 		return err
 	case !got.Same:
 		v.Manifest, v.Hash = got.Manifest, got.Hash
 	}
 	return nil
-}
-
-// fork takes what the channel's keys have signed under our number.
-func (v *View) fork(env []byte) error {
-	e, err := manifest.ParseEnvelope(env, manifest.TypeManifest)
-	if err != nil {
-		return err
-	}
-	v.Manifest, err = manifest.ReadManifestDraft(e.Payload)
-	v.Hash = e.PayloadHash()
-	return err
 }
 
 func hashOf(root []byte) (manifest.Digest, error) {
