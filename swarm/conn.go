@@ -131,7 +131,7 @@ func (c *conn) Read(b []byte) (int, error) {
 		}
 		if err != nil {
 			n += copy(buf[n:], c.parse.tail)
-			c.parse.tail = c.parse.tail[:0]
+			c.parse = parser{opaque: true} // nothing can follow
 		}
 		if n > 0 && &buf[0] != &b[0] {
 			c.pending = buf[:n]

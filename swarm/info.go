@@ -176,10 +176,7 @@ func BuildInfo(ctx context.Context, r io.Reader, name string, length int64, priv
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	pieceLength := int64(firstPieceLength)
-	for pieceCount(length, pieceLength) > aimPieces && pieceLength < maxPieceLength {
-		pieceLength *= 2
-	}
+	pieceLength := pieceLengthFor(length)
 	hashes, err := hashPieces(ctx, r, length, pieceLength)
 	if err != nil {
 		return nil, fmt.Errorf("hashing %q: %w", name, err)
@@ -193,6 +190,14 @@ func BuildInfo(ctx context.Context, r io.Reader, name string, length int64, priv
 		b = appendInt(appendString(b, "private"), 1)
 	}
 	return parseInfo(append(b, 'e'))
+}
+
+func pieceLengthFor(length int64) int64 {
+	n := int64(firstPieceLength)
+	for pieceCount(length, n) > aimPieces && n < maxPieceLength {
+		n *= 2
+	}
+	return n
 }
 
 func hashPieces(ctx context.Context, r io.Reader, length, pieceLength int64) ([]byte, error) {

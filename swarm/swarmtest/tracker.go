@@ -1,0 +1,72 @@
+// Package swarmtest has what tests of swarms need beside real nodes.
+package swarmtest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strconv"
+	"sync"
+	"testing"
+)
+
+// Tracker is a BitTorrent tracker (BEP 3, compact as in BEP 23, IPv4 only) for one test.
+// It registers whatever is announced to it and returns everyone else.
+type Tracker struct {
+	URL string // of its announce
+
+	mu    sync.Mutex // guards what follows
+	peers map[string]map[string]netip.AddrPort
+	seen  []string
+}
+
+// NewTracker starts a tracker on a loopback address. It ends with the test.
+func NewTracker(t testing.TB) *Tracker {
+	tr := &Tracker{peers: make(map[string]map[string]netip.AddrPort)}
+	srv := httptest.NewServer(tr)
+	t.Cleanup(srv.Close)
+	tr.URL = srv.URL + "/announce"
+	return tr
+}
+
+// ServeHTTP implements http.Handler.
+func (t *Tracker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	port, err2 := strconv.ParseUint(q.Get("port"), 10, 16)
+	infohash, id := q.Get("info_hash"), q.Get("peer_id")
+	if err != nil || err2 != nil || len(infohash) != 20 || len(id) != 20 {
+		fmt.Fprint(w, "d14:failure reason11:bad requeste")
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.seen = append(t.seen, q.Get("event"))
+	swarm := t.peers[infohash]
+	if swarm == nil {
+		swarm = make(map[string]netip.AddrPort)
+		t.peers[infohash] = swarm
+	}
+	if q.Get("event") == "stopped" {
+		delete(swarm, id)
+	} else {
+		swarm[id] = netip.AddrPortFrom(from.Addr().Unmap(), uint16(port))
+	}
+	var compact []byte
+	for other, a := range swarm {
+		if other != id && a.Addr().Is4() {
+			ip := a.Addr().As4()
+			compact = binary.BigEndian.AppendUint16(append(compact, ip[:]...), a.Port())
+		}
+	}
+	fmt.Fprintf(w, "d8:intervali60e5:peers%d:%se", len(compact), compact)
+}
+
+// Events returns the event of every announce so far; a regular announce has "".
+func (t *Tracker) Events() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append([]string(nil), t.seen...)
+}
