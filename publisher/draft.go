@@ -21,35 +21,39 @@ import (
 
 // manifest is the draft of the next manifest.
 func (r *release) manifest(req PublishRequest, artifacts []manifest.Artifact) (*manifest.Manifest, error) {
+	m := &manifest.Manifest{
+		Release:   manifest.Release{Version: req.Version, Severity: req.Severity, Immediate: req.Immediate, Notes: req.Notes},
+		Artifacts: artifacts,
+		Blocked:   r.blocked(req),
+	}
+	return m, r.place(m, req.Sequence, req.Expires)
+}
+
+// place gives m its place in the channel and its dates.
+func (r *release) place(m *manifest.Manifest, sequence int64, validity time.Duration) error {
 	spec := r.ch.Spec
 	next := manifest.Order{Epoch: spec.Epoch, Sequence: 1}
 	if r.ch.Last.Epoch == spec.Epoch {
 		next.Sequence = r.ch.Last.Sequence + 1
 	}
-	if req.Sequence != 0 {
-		if req.Sequence < next.Sequence {
-			return nil, fault.New(fault.Rollback, "sequence %d of %s is taken: the last one is %d", req.Sequence, r.ch.Name, next.Sequence-1).
+	if sequence != 0 {
+		if sequence < next.Sequence {
+			return fault.New(fault.Rollback, "sequence %d of %s is taken: the last one is %d", sequence, r.ch.Name, next.Sequence-1).
 				Line("A sequence only ever rises; machines refuse one they have passed. Nothing was published.").
 				Do("leave --sequence out for %d", next.Sequence).Fact("last", next.Sequence-1)
 		}
-		next.Sequence = req.Sequence
+		next.Sequence = sequence
 	}
-	validity := req.Expires
 	if validity == 0 {
 		validity = r.p.cfg.expires(r.ch.Name)
 	}
 	if validity == 0 {
 		validity = spec.MaxValidity
 	}
-	m := &manifest.Manifest{
-		Repo: r.trust.Repo(), App: r.ch.Name.App, Channel: r.ch.Name.Name,
-		Epoch: next.Epoch, Sequence: next.Sequence,
-		Issued: r.now, Expires: r.now.Add(validity.Truncate(time.Second)),
-		Release:   manifest.Release{Version: req.Version, Severity: req.Severity, Immediate: req.Immediate, Notes: req.Notes},
-		Artifacts: artifacts,
-	}
-	m.Blocked = r.blocked(req)
-	return m, nil
+	m.Repo, m.App, m.Channel = r.trust.Repo(), r.ch.Name.App, r.ch.Name.Name
+	m.Epoch, m.Sequence = next.Epoch, next.Sequence
+	m.Issued, m.Expires = r.now, r.now.Add(validity.Truncate(time.Second))
+	return nil
 }
 
 // blocked is everything that was ever blocked in the channel, here or where a copy of
@@ -121,7 +125,8 @@ func (r *release) check(req PublishRequest, m *manifest.Manifest) error {
 			if a.SHA256 == b.SHA256 {
 				return fault.New(fault.Blocked, "the file for %s is blocked: %s", a.Platform(), b.Reason).
 					Line("An earlier release of %s blocked sha256 %s, and no machine will run it. %s", m.Name(), a.SHA256, nothing).
-					Do("publish another build, or if it was blocked by mistake: --unblock %s", a.SHA256).Fact("sha256", a.SHA256.String())
+					Do("publish another build, or if this one was blocked by mistake: shoal publish --unblock %s", a.SHA256).
+					Fact("sha256", a.SHA256.String())
 			}
 		}
 	}
