@@ -158,6 +158,12 @@ func (r *run) channel(ch manifest.Channel) Outcome {
 		out.Verified = before
 		return out
 	}
+	if _, ok := r.f.trust.Root().Channel(ch); !ok {
+		// Whatever a source has under that name says nothing.
+		_, _, out.Err = cycle.Manifest(ch, nil)
+		out.Verified = before
+		return out
+	}
 	var good []*member
 	var failed failures
 	doc := "manifest " + ch.String()
