@@ -336,12 +336,16 @@ func sign(ctx context.Context, env *manifest.Envelope, s keys.Signer) error {
 func configText(req InitRequest, res *InitResult) []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# What shoal publish and shoal serve do here. Every key: shoal config example publisher\napp: %s\nkeys:\n  release:\n", req.App)
-	for _, k := range res.ReleaseKeys {
-		path := k.Path
+	// A path beside the file is written as it is seen from there, so that the whole
+	// directory can be moved.
+	beside := func(path string) string {
 		if rel, err := filepath.Rel(filepath.Dir(req.ConfigFile), path); err == nil && filepath.IsLocal(rel) {
 			path = rel
 		}
-		fmt.Fprintf(&b, "  - %q\n", "file:"+filepath.ToSlash(path))
+		return filepath.ToSlash(path)
+	}
+	for _, k := range res.ReleaseKeys {
+		fmt.Fprintf(&b, "  - %q\n", "file:"+beside(k.Path))
 	}
 	b.WriteString("channels:\n")
 	for _, ch := range req.Channels {
@@ -353,7 +357,7 @@ func configText(req InitRequest, res *InitResult) []byte {
 	} else {
 		b.WriteString("  # How machines reach this publisher; join links need it.\n  # public_url: \"http://updates.acme.lan:7800\"\n")
 	}
-	fmt.Fprintf(&b, "store: %q\n", filepath.ToSlash(req.Store))
+	fmt.Fprintf(&b, "store: %q\n", beside(req.Store))
 	return []byte(b.String())
 }
 

@@ -82,12 +82,12 @@ func TestPublishIsBelievedByAnAgent(t *testing.T) {
 
 func TestTorrentLeadsStockClientsToThePublicURL(t *testing.T) {
 	f := newFleet(t, 1, "release-1@acme")
-	f.cfg.Serve.PublicURL = "http://updates.acme.lan:7800/"
+	f.cfg.Serve.PublicURL = "http://127.0.0.1:9/" // nothing answers there
 	f.publish("1.0.0", "a build")
 	torrent := string(f.read("releases/acme/1.0.0/linux-amd64.torrent"))
 	for _, want := range []string{
-		"8:announce37:http://updates.acme.lan:7800/announce",
-		"8:url-listl60:http://updates.acme.lan:7800/releases/acme/1.0.0/linux-amd64e",
+		"8:announce27:http://127.0.0.1:9/announce",
+		"8:url-listl50:http://127.0.0.1:9/releases/acme/1.0.0/linux-amd64e",
 	} {
 		if !strings.Contains(torrent, want) {
 			t.Errorf("the torrent %q has no %q", torrent, want)
@@ -663,8 +663,8 @@ func TestLink(t *testing.T) {
 	f := newFleet(t, 1, "release-1@acme")
 	_, err := f.open().Link(LinkRequest{Channel: stable})
 	wantCode(t, err, fault.Config)
-	f.cfg.Serve = ServeConfig{PublicURL: "https://updates.acme.lan:7800", Swarm: ":7801"}
 	f.publish("1.0.0", "one")
+	f.cfg.Serve = ServeConfig{PublicURL: "https://updates.acme.lan:7800", Swarm: ":7801"}
 	l, err := f.open().Link(LinkRequest{Channel: stable})
 	if err != nil {
 		t.Fatal(err)

@@ -57,9 +57,9 @@ left in this directory for the next signer.`,
 			defer cancel()
 			res, err := c.publish(ctx, p, cfg, &f, args)
 			if err != nil {
-				return err
+				return c.nextWithConfig(err)
 			}
-			return c.print("shoal.publish/v1", res, func(w io.Writer) { writePublish(w, res) })
+			return c.print("shoal.publish/v1", res, func(w io.Writer) { c.writePublish(w, res) })
 		},
 	}
 	fl := cmd.Flags()
@@ -198,7 +198,7 @@ func (c *cli) openSigners(ctx context.Context, named, configured []string) ([]ke
 	return signers, nil
 }
 
-func writePublish(w io.Writer, res *publisher.PublishResult) {
+func (c *cli) writePublish(w io.Writer, res *publisher.PublishResult) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, a := range res.Artifacts {
 		fmt.Fprintf(tw, "%s\t%s\tsha256 %s\t%s\n", a.Platform, size(a.Length), short(a.SHA256.String()), a.File)
@@ -212,7 +212,12 @@ func writePublish(w io.Writer, res *publisher.PublishResult) {
 	}
 	if res.Previous != "" {
 		version = res.Previous + " → " + version
-		sequence = fmt.Sprintf("sequence %s → %d.%d", res.PreviousOrder, res.Epoch, res.Sequence)
+		last, err := manifest.ParseOrder(res.PreviousOrder)
+		if err == nil && last.Epoch == res.Epoch {
+			sequence = fmt.Sprintf("sequence %d → %d", last.Sequence, res.Sequence)
+		} else {
+			sequence = fmt.Sprintf("sequence %s → %d.%d", res.PreviousOrder, res.Epoch, res.Sequence)
+		}
 	}
 	fmt.Fprintf(w, "%s  %s   %s   expires %s   everyone at once\n", res.Channel, version, sequence, res.Expires.Format("2006-01-02"))
 	if len(res.Left) > 0 {
@@ -231,8 +236,29 @@ func writePublish(w io.Writer, res *publisher.PublishResult) {
 			names = append(names, s.Name)
 		}
 		fmt.Fprintf(w, "Signed by %s (%d of %d).\n", strings.Join(names, ", "), len(names), res.Threshold)
-		fmt.Fprintf(w, "Next: shoal serve\n")
+		fmt.Fprintf(w, "Next: %s\n", c.again("serve"))
 	}
+}
+
+// again is the command line for verb with the configuration of this one.
+func (c *cli) again(verb string) string {
+	if c.flags.config == "" {
+		return "shoal " + verb
+	}
+	return "shoal --config " + shellWord(c.flags.config) + " " + verb
+}
+
+// nextWithConfig makes the commands that err offers find this configuration again.
+func (c *cli) nextWithConfig(err error) error {
+	var e *fault.Error
+	if errors.As(err, &e) {
+		for i, next := range e.Next {
+			if rest, ok := strings.CutPrefix(next, "shoal publish "); ok {
+				e.Next[i] = c.again("publish ") + rest
+			}
+		}
+	}
+	return err
 }
 
 func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }

@@ -113,17 +113,17 @@ func writeReleases(w io.Writer, list []publisher.ReleaseInfo) {
 
 func writeRelease(w io.Writer, r *publisher.ReleaseInfo) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(tw, "Release\t%s %s\t\n", r.Channel, r.Version)
-	fmt.Fprintf(tw, "Sequence\t%d.%d, %s\t\n", r.Epoch, r.Sequence, r.State)
-	fmt.Fprintf(tw, "Issued\t%s\t\n", r.Issued.Format("2006-01-02 15:04 UTC"))
-	fmt.Fprintf(tw, "Expires\t%s\t\n", r.Expires.Format("2006-01-02 15:04 UTC"))
+	fmt.Fprintf(tw, "Release\t%s %s\n", r.Channel, r.Version)
+	fmt.Fprintf(tw, "Sequence\t%d.%d, %s\n", r.Epoch, r.Sequence, r.State)
+	fmt.Fprintf(tw, "Issued\t%s\n", r.Issued.Format("2006-01-02 15:04 UTC"))
+	fmt.Fprintf(tw, "Expires\t%s\n", r.Expires.Format("2006-01-02 15:04 UTC"))
 	if r.Severity != "" {
-		fmt.Fprintf(tw, "Severity\t%s\t\n", r.Severity)
+		fmt.Fprintf(tw, "Severity\t%s\n", r.Severity)
 	}
 	for _, s := range r.SignedBy {
-		fmt.Fprintf(tw, "Signed by\t%s %s\t\n", s.Name, s.ID)
+		fmt.Fprintf(tw, "Signed by\t%s %s\n", s.Name, s.ID)
 	}
-	fmt.Fprintf(tw, "Manifest\t%s\t\n", r.Manifest)
+	fmt.Fprintf(tw, "Manifest\t%s\n", r.Manifest)
 	tw.Flush()
 	for _, a := range r.Artifacts {
 		fmt.Fprintf(w, "\n%s   %s\n  sha256   %s\n  infohash %s\n", a.Platform, size(a.Length), a.SHA256, a.Infohash)
