@@ -97,7 +97,7 @@ func (f *fleet) joinOne(ctx context.Context, m *machine) error {
 }
 
 // settings is the machine's configuration beyond what joining writes, as variables:
-// how its program is controlled and checked, and that it asks often.
+// how its program is controlled and checked, and what suits a computer that is a fleet.
 func (m *machine) settings(f *fleet) ([]string, error) {
 	order := func(action string) []string {
 		return []string{f.cfg.Exe, "demo", "service", action, f.supervisor.URL(m.name)}
@@ -116,7 +116,7 @@ func (m *machine) settings(f *fleet) ([]string, error) {
 		return nil, err
 	}
 	return []string{
-		"SHOAL_APPS=" + string(apps), "SHOAL_LISTEN=127.0.0.1:0", "SHOAL_CHECK_EVERY=2s",
+		"SHOAL_APPS=" + string(apps), "SHOAL_LISTEN=127.0.0.1:0",
 		"SHOAL_DISK_RESERVE=0", "SHOAL_DISK_CACHE=0", "SHOAL_LOG_LEVEL=info",
 	}, nil
 }
@@ -168,21 +168,32 @@ func (f *fleet) update(ctx context.Context) error {
 	screen := newProgress(f.cfg.Talk, f.cfg.Fancy, names, f.size)
 	var mu sync.Mutex // guards the screen and the last moment
 	var last time.Duration
+	show := func(v view) {
+		mu.Lock()
+		defer mu.Unlock()
+		screen.show(v)
+		if v.confirmed {
+			last = max(last, time.Since(began))
+		}
+	}
 	err = f.each(func(m *machine) error {
-		return until(ctx, bound, func() (bool, error) {
-			s, err := m.status(ctx)
-			if err != nil {
-				return false, fmt.Errorf("%s: %w", m.name, err)
-			}
-			v := viewOf(m.name, s, f.size)
-			mu.Lock()
-			defer mu.Unlock()
-			screen.show(v)
-			if v.confirmed {
-				last = max(last, time.Since(began))
-			}
-			return v.confirmed, fmt.Errorf("%s is %s", m.name, s.State)
+		v := view{name: m.name, state: "waiting", total: f.size}
+		show(v)
+		u, err := m.update(ctx, func(p agent.Progress) {
+			v.state, v.done = string(p.State), p.Done
+			v.origin, v.peers = split(p.Bytes)
+			show(v)
 		})
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+		if u.Version != newVersion || u.State != "healthy" || u.Update == nil {
+			return fmt.Errorf("%s is %s on %q", m.name, u.State, u.Version)
+		}
+		v.done, v.confirmed, v.finalVersion = f.size, true, u.Version
+		v.origin, v.peers = split(u.Update.Bytes)
+		show(v)
+		return nil
 	})
 	screen.end()
 	if err != nil {
@@ -192,16 +203,33 @@ func (f *fleet) update(ctx context.Context) error {
 	return f.count(ctx)
 }
 
-func viewOf(name string, s agent.AppStatus, total int64) view {
-	v := view{name: name, state: string(s.State), total: total}
-	if u := s.Update; u != nil && u.Version == newVersion {
-		v.done, v.origin, v.peers = u.Done, u.Bytes.Origin+u.Bytes.Webseed, u.Bytes.LAN+u.Bytes.WAN
+// update has the machine's agent look for a release and install it, as "agent update"
+// does, and tells how it goes on.
+func (m *machine) update(ctx context.Context, progress func(agent.Progress)) (agent.Updated, error) {
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	c, err := control.Dial(ctx, filepath.Join(m.dir, "state"))
+	if err != nil {
+		return agent.Updated{}, err
 	}
-	if s.Version == newVersion && s.State == "healthy" {
-		v.confirmed, v.finalVersion, v.done = true, newVersion, total
+	var all []agent.Updated
+	err = c.Do(ctx, "update", agent.UpdateRequest{Wait: true}, func(raw json.RawMessage) {
+		var p agent.Progress
+		if json.Unmarshal(raw, &p) == nil {
+			progress(p)
+		}
+	}, &all)
+	if err == nil && len(all) != 1 {
+		err = fmt.Errorf("it keeps %d apps", len(all))
 	}
-	return v
+	if err != nil {
+		return agent.Updated{}, err
+	}
+	return all[0], all[0].Error.Err()
 }
+
+// split is what came from the publisher, and what from other machines.
+func split(b agent.Bytes) (origin, peers int64) { return b.Origin + b.Webseed, b.LAN + b.WAN }
 
 // count adds up what the machines say of the update, and asks their programs who they are.
 func (f *fleet) count(ctx context.Context) error {
@@ -215,7 +243,8 @@ func (f *fleet) count(ctx context.Context) error {
 			return fmt.Errorf("%s does not tell what its update cost", m.name)
 		}
 		u := s.Apps[0].Update
-		one := Machine{Name: m.name, Address: m.addr, OriginBytes: u.Bytes.Origin + u.Bytes.Webseed, PeerBytes: u.Bytes.LAN + u.Bytes.WAN, Seconds: round(u.Seconds, 2)}
+		one := Machine{Name: m.name, Address: m.addr, Seconds: round(u.Seconds, 2)}
+		one.OriginBytes, one.PeerBytes = split(u.Bytes)
 		r.Machines = append(r.Machines, one)
 		r.OriginBytes += one.OriginBytes
 		r.PeerBytes += one.PeerBytes
