@@ -1,0 +1,107 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestReadmeSession runs the session of the README word for word and compares what it
+// prints; an ellipsis stands for what differs from run to run, alone on a line for any
+// number of lines.
+func TestReadmeSession(t *testing.T) {
+	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
+		t.Skip("the README's session is of a linux/amd64 machine")
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := session(string(readme))
+	if len(steps) < 8 {
+		t.Fatalf("found only %d commands in the README's session", len(steps))
+	}
+	const mark = "--- the session goes on ---"
+	var script strings.Builder
+	for i, s := range steps {
+		script.WriteString(s.command + "\n")
+		if strings.HasSuffix(s.command, "&") {
+			// A person types the next command when the last one has said that it serves.
+			script.WriteString("for i in $(seq 600); do (echo > /dev/tcp/127.0.0.1/7800) 2>/dev/null && break; sleep 0.1; done\n")
+		}
+		if i < len(steps)-1 {
+			script.WriteString("echo '" + mark + "'\n")
+		}
+	}
+	dir := t.TempDir()
+	cmd := exec.Command("bash", "-c", script.String())
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+filepath.Join(dir, "config"), "XDG_STATE_HOME="+filepath.Join(dir, "states"), "NO_PROXY=*")
+	talk, err := os.Create(filepath.Join(dir, "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer talk.Close()
+	printed, err := os.Create(filepath.Join(dir, "stdout"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer printed.Close()
+	cmd.Stdout, cmd.Stderr = printed, talk
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	runErr := cmd.Run()
+	syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) // shoal serve goes on in the background
+	said, _ := os.ReadFile(talk.Name())
+	if runErr != nil {
+		t.Errorf("the session: %v", runErr)
+	}
+	all, err := os.ReadFile(printed.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.Split(string(all), mark+"\n")
+	for i, s := range steps {
+		got := ""
+		if i < len(parts) {
+			got = parts[i]
+		}
+		if strings.HasSuffix(s.command, "&") {
+			continue // it prints while the others run
+		}
+		if !pattern(s.output).MatchString(got) {
+			t.Errorf("$ %s\nprinted:\n%s\nthe README has:\n%s", s.command, got, s.output)
+		}
+	}
+	if t.Failed() {
+		t.Logf("standard error of the session:\n%s", said)
+	}
+}
+
+type step struct{ command, output string }
+
+// session returns the commands of the console blocks, each with what follows it.
+func session(text string) (steps []step) {
+	inside := false
+	for _, line := range strings.Split(text, "\n") {
+		switch command, isCommand := strings.CutPrefix(line, "$ "); {
+		case strings.HasPrefix(line, "```"):
+			inside = line == "```console"
+		case inside && isCommand:
+			steps = append(steps, step{command: command})
+		case inside && len(steps) > 0:
+			steps[len(steps)-1].output += line + "\n"
+		}
+	}
+	return steps
+}
+
+func pattern(output string) *regexp.Regexp {
+	p := regexp.QuoteMeta(output)
+	p = regexp.MustCompile(`(?m)^…\n`).ReplaceAllString(p, `(?s:.*)`)
+	return regexp.MustCompile(`^` + strings.ReplaceAll(p, "…", ".*") + `$`)
+}
