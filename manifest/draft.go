@@ -89,7 +89,10 @@ func ReadManifestDraft(payload []byte) (*Manifest, error) {
 			return nil, fault.New(fault.Malformed, "%s: min_agent is %q, a semantic version is wanted", doc, clip(*w.MinAgent))
 		}
 	}
-	return m, w.readRest(m, doc)
+	if err := w.readRest(m, doc); err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 // DraftRoot returns r as the file that is reviewed and then signed byte for byte. It
@@ -121,7 +124,10 @@ func ReadRootDraft(payload []byte) (*Root, error) {
 	if _, err := r.checkKeys(doc); err != nil {
 		return nil, err
 	}
-	return r, r.checkStructure(doc, noFloor)
+	if err := r.checkStructure(doc, noFloor); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // CheckRoot looks at a root as its keepers should: it refuses one with which a single
@@ -189,7 +195,10 @@ func DraftBeacon(b *Beacon) ([]byte, error) {
 	if read.Wave < 0 || read.Wave > maxWaves {
 		return nil, refuseDraft(fault.Malformed, "beacon draft: wave is %d, 0 to %d is wanted", read.Wave, maxWaves)
 	}
-	return out, fits(len(out), TypeBeacon)
+	if err := fits(len(out), TypeBeacon); err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // fits leaves room in the envelope for as many signatures as it may have.

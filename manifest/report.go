@@ -153,7 +153,10 @@ func DraftReport(r *Report) ([]byte, error) {
 	if _, err := parseReport(b, "report draft"); err != nil {
 		return nil, err
 	}
-	return b, fits(len(b), TypeReport)
+	if err := fits(len(b), TypeReport); err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // OpenReport verifies a report by the key it carries: the key whose fingerprint it

@@ -349,6 +349,10 @@ func (t *Trust) Held(ch Channel) (*Verified, bool) {
 	return l.held.verified(true), true
 }
 
+// Order returns the highest order accepted in a channel, which only rises; zero when
+// there was none. News of anything lower is no news.
+func (t *Trust) Order(ch Channel) Order { return t.line(ch).floor }
+
 // OnHold reports whether a beacon has said to start no install of an artifact and none
 // has taken that back. It outlives the beacon and the manifest it came with.
 func (t *Trust) OnHold(ch Channel, artifact Digest) bool {
