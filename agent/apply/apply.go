@@ -244,9 +244,9 @@ func (e *Engine) Recover(ctx context.Context, p Program) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	s, err := e.open(p)
+	s, res, err := e.open(p)
 	if err != nil {
-		return Result{}, explain("opening the state of "+p.Target.name(), p.Target.Path, err)
+		return res, err
 	}
 	defer s.close()
 	return s.recover(ctx)
@@ -259,12 +259,12 @@ func (e *Engine) ClearFailed(t Target) error {
 	if err != nil {
 		return err
 	}
-	s, err := e.open(p)
-	if err == nil {
-		defer s.close()
-		err = s.clearFailed()
-	}
+	s, _, err := e.open(p)
 	if err != nil {
+		return err
+	}
+	defer s.close()
+	if err := s.clearFailed(); err != nil {
 		return explain("clearing what failed", p.Target.Path, err)
 	}
 	return nil

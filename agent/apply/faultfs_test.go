@@ -21,7 +21,8 @@ type faultFS struct {
 	calls  int
 	dead   bool
 	trace  []string
-	atCall func() // called instead of failing
+	match  func(call string) bool // chooses the calls that fail, instead of at
+	atCall func()                 // called instead of failing
 }
 
 // hit counts a call and says what becomes of it.
@@ -30,7 +31,11 @@ func (f *faultFS) hit(op, path string, changes bool) error {
 		return errDead
 	}
 	f.calls++
-	f.trace = append(f.trace, op+" "+filepath.Base(path))
+	call := op + " " + filepath.Base(path)
+	f.trace = append(f.trace, call)
+	if f.match != nil && f.match(call) {
+		return pathErr(op, path, f.err)
+	}
 	if f.at == 0 || f.calls < f.at || f.calls > f.at && !(f.sticky && changes) {
 		return nil
 	}

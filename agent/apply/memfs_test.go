@@ -98,14 +98,16 @@ type powerCut struct {
 	name      string
 	keepNames func(dir string) bool // whether the latest names of dir are on disk
 	keepData  bool                  // whether the latest content of files is
+	inPlace   bool                  // names that were there lead to the latest files; new and removed names are as they were
 }
 
 var powerCuts = []powerCut{
-	{"kill", func(string) bool { return true }, true},
-	{"nothing-unsynced-survives", func(string) bool { return false }, false},
-	{"names-survive-but-not-contents", func(string) bool { return true }, false},
-	{"only-names-beside-the-target", func(d string) bool { return d == memTargetDir }, false},
-	{"only-names-of-the-state", func(d string) bool { return d != memTargetDir }, false},
+	{"kill", func(string) bool { return true }, true, false},
+	{"nothing-unsynced-survives", func(string) bool { return false }, false, false},
+	{"names-survive-but-not-contents", func(string) bool { return true }, false, false},
+	{"replaced-names-survive-but-not-new-ones", func(string) bool { return false }, false, true},
+	{"only-names-beside-the-target", func(d string) bool { return d == memTargetDir }, false, false},
+	{"only-names-of-the-state", func(d string) bool { return d != memTargetDir }, false, false},
 }
 
 // cut returns the file system as it is found after the power was cut.
@@ -119,6 +121,14 @@ func (m *memFS) cut(p powerCut) *memFS {
 		names := d.durable
 		if p.keepNames(path) {
 			names = d.names
+		}
+		if p.inPlace {
+			names = maps.Clone(names)
+			for name := range names {
+				if n := d.names[name]; n != nil {
+					names[name] = n
+				}
+			}
 		}
 		nd := newMemDir()
 		nd.mode = d.mode

@@ -43,17 +43,22 @@ func (e *Engine) store(t Target) store {
 	return store{e.o.FS, filepath.Join(e.o.StateDir, fmt.Sprintf("%.32s-%x", base, id[:8]))}
 }
 
-// open locks what is known of p's target and reads the journal.
-func (e *Engine) open(p Program) (*session, error) {
+// open locks what is known of p's target and reads the journal. With an error comes
+// the Result to be returned.
+func (e *Engine) open(p Program) (*session, Result, error) {
 	s := &session{
 		e: e, fs: e.o.FS, p: p, store: e.store(p.Target), locks: map[string]io.Closer{},
 		log: e.o.Logger.With("app", p.Target.name(), "target", p.Target.Path),
 	}
 	if err := s.openStore(); err != nil {
 		s.close()
-		return nil, err
+		var res Result
+		if errors.Is(err, errJournal) {
+			res.State = Failed
+		}
+		return nil, res, explain("opening the state of "+p.Target.name(), p.Target.Path, err)
 	}
-	return s, nil
+	return s, Result{}, nil
 }
 
 func (s *session) openStore() error {
@@ -124,9 +129,9 @@ func (e *Engine) begin(ctx context.Context, p Program) (*session, Result, error)
 	if err != nil {
 		return nil, Result{}, err
 	}
-	s, err := e.open(p)
+	s, res, err := e.open(p)
 	if err != nil {
-		return nil, Result{}, explain("opening the state of "+p.Target.name(), p.Target.Path, err)
+		return nil, res, err
 	}
 	if res, err := s.recover(ctx); s.j != nil {
 		s.close()
