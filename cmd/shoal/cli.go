@@ -59,9 +59,9 @@ func isTerminal(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// fancy reports whether standard error may show colours and moving bars.
-func (c *cli) fancy() bool {
-	return c.errTTY && !c.flags.noColor && c.getenv("NO_COLOR") == "" && c.getenv("TERM") != "dumb"
+// fancy reports whether a stream, being a terminal, may show colours and moving bars.
+func (c *cli) fancy(terminal bool) bool {
+	return terminal && !c.flags.noColor && c.getenv("NO_COLOR") == "" && c.getenv("TERM") != "dumb"
 }
 
 // say tells a person how things go: one line on standard error, nothing with -q.

@@ -8,6 +8,7 @@ import (
 	"runtime"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"shoal/cmd/shoal/demo"
 	"shoal/cmd/shoal/internal/units"
@@ -45,7 +46,7 @@ real commands; nothing is installed, and everything is removed at the end.`,
 			}
 			// With another form of output, standard output is the result's alone.
 			if c.flags.output == formatText {
-				cfg.Talk, cfg.Fancy = c.std.out, c.outTTY && c.fancy() && !plain
+				cfg.Talk, cfg.Fancy = c.std.out, c.fancy(c.outTTY) && !plain && terminalFits(c.std.out, agents)
 			} else if !c.flags.quiet {
 				cfg.Talk = c.std.err
 			}
@@ -91,6 +92,17 @@ real commands; nothing is installed, and everything is removed at the end.`,
 	f.BoolVar(&plain, "plain", false, "lines instead of moving bars")
 	cmd.AddCommand(newDemoProgramCmd(c), newDemoServiceCmd(c))
 	return cmd
+}
+
+// terminalFits reports whether out is a terminal with room for a line per machine:
+// bars that do not fit cannot move.
+func terminalFits(out io.Writer, agents int) bool {
+	f, ok := out.(*os.File)
+	if !ok {
+		return false
+	}
+	width, height, err := term.GetSize(int(f.Fd()))
+	return err == nil && width >= 80 && height > agents
 }
 
 func (c *cli) cleanDemos(ctx context.Context, dir string) error {

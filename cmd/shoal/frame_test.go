@@ -243,14 +243,14 @@ func TestColoursNeedATerminalThatWantsThem(t *testing.T) {
 	}
 	for _, r := range rows {
 		c, _, _ := newTestCLI(t)
-		c.errTTY, c.flags.noColor = r.tty, r.flag
+		c.flags.noColor = r.flag
 		c.getenv = func(k string) string {
 			if k == r.env {
 				return r.envVal
 			}
 			return ""
 		}
-		if got := c.fancy(); got != r.want {
+		if got := c.fancy(r.tty); got != r.want {
 			t.Errorf("%s: fancy = %v, want %v", r.name, got, r.want)
 		}
 	}
