@@ -30,7 +30,8 @@ type View struct {
 	Place string
 	// Root is set, with the code equivocation, when the fleet's root keys have signed
 	// another root than ours, or one that follows it.
-	Root error
+	Root     error
+	RootHash manifest.Digest // payload of the first of its roots that is not ours
 	// Manifest is the channel's manifest there when its keys have signed it and it is
 	// higher than ours or has the same number and other content; nil otherwise.
 	Manifest *manifest.Manifest
@@ -40,7 +41,8 @@ type View struct {
 	Problem error
 }
 
-// Look compares every place with ours, all at once.
+// Look compares every place with ours, all at once. With a zero channel it compares the
+// roots alone.
 func Look(ctx context.Context, places []string, ours *manifest.Trust, ch manifest.Channel) []View {
 	views := make([]View, len(places))
 	snap := ours.Snapshot()
@@ -65,6 +67,9 @@ func (v *View) look(read repo.Reader, snap manifest.Snapshot, ch manifest.Channe
 		return err
 	}
 	rerr := v.roots(read, snap, t)
+	if ch == (manifest.Channel{}) {
+		return rerr
+	}
 	merr := v.manifest(read, t, ch, snap.State.Channels[ch].ManifestSHA256)
 	if rerr != nil {
 		return rerr
@@ -108,6 +113,7 @@ func (v *View) roots(read repo.Reader, snap manifest.Snapshot, t *manifest.Trust
 	if _, err := before.UpdateRoot(theirs); err != nil {
 		return err
 	}
+	v.RootHash = hash
 	v.Root = fault.New(fault.Equivocation, "%s has another root %d than this repository, and the root keys have signed both", v.Place, last).
 		Line("Here: payload %s. There: %s.", own, hash).
 		Fact("here", own.String()).Fact("there", hash.String())
@@ -139,6 +145,9 @@ func (v *View) above(read repo.Reader, t *manifest.Trust) error {
 		}
 		if err == nil {
 			_, err = t.UpdateRoot(next)
+		}
+		if err == nil && v.RootHash.IsZero() {
+			v.RootHash, err = hashOf(next)
 		}
 		if err != nil {
 			return err
