@@ -70,6 +70,7 @@ type app struct {
 	status  AppStatus
 	checked error             // how its channel's last check ended
 	offered manifest.Infohash // of the payload the channel asks for; zero for none
+	asked   bool              // whether this process has asked for its channel
 	job     *job              // under way, or nil
 	retries int               // updates in a row that something passing ended
 }
@@ -245,7 +246,6 @@ func (a *Agent) own() {
 		case event := <-a.events:
 			a.busy.Store(time.Now().Unix())
 			event()
-			a.publish()
 			a.busy.Store(0)
 		case <-a.stop:
 			a.saveStatus()
@@ -254,11 +254,12 @@ func (a *Agent) own() {
 	}
 }
 
-// do has the owner run f, and waits for it. The error says that f was not run.
+// do has the owner run f, and waits until that and what it changed can be seen. The
+// error says that f was not run.
 func (a *Agent) do(ctx context.Context, f func()) error {
 	ran := make(chan struct{})
 	select {
-	case a.events <- func() { defer close(ran); f() }:
+	case a.events <- func() { defer close(ran); f(); a.publish() }:
 		<-ran
 		return nil
 	case <-ctx.Done():

@@ -68,7 +68,7 @@ func (a *Agent) check(app *app, r *follow.Report) Check {
 	if c.Error = control.NewFailure(err); c.Error != nil {
 		c.Code = c.Error.Code
 	}
-	if d.install && a.serving.Load() && app.job == nil {
+	if d.install && a.serving.Load() && app.checked == nil && app.job == nil {
 		a.begin(app, d, Choice{})
 	}
 	c.AppStatus = a.snapshot(app)
@@ -92,7 +92,7 @@ func (a *Agent) cycle(ctx context.Context, force bool, apps []*app) (*follow.Rep
 	a.note(report.Events...)
 	now := a.cfg.Clock().UTC()
 	for _, app := range apps {
-		app.checked = report.Err
+		app.checked, app.asked = report.Err, true
 		for _, o := range report.Outcomes {
 			if o.Channel == app.channel {
 				app.status.Freshness = o.Freshness

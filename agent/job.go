@@ -134,7 +134,7 @@ var shownAs = map[apply.State]manifest.AppState{
 func (a *Agent) told(j *job, change func(*Progress)) {
 	p := j.tell(change)
 	select {
-	case a.events <- func() { a.progressed(j, p) }:
+	case a.events <- func() { a.progressed(j, p); a.publish() }:
 	default:
 	}
 }
@@ -212,7 +212,7 @@ func (a *Agent) finish(j *job, r apply.Result, err error) {
 		if r.State == apply.Confirmed {
 			a.installed(app, r)
 		}
-		a.settle(app, Choice{})
+		a.goOn(app)
 		if shown, ok := shownAs[r.State]; ok && err != nil {
 			a.setState(app, shown, err)
 		}
@@ -227,7 +227,7 @@ func (a *Agent) finish(j *job, r apply.Result, err error) {
 		a.installed(app, r)
 		a.log.Info("release confirmed", "app", app.cfg.Name, "version", u.Version, "seconds", u.Seconds)
 		j.tell(func(p *Progress) { p.State = manifest.StateHealthy })
-		a.settle(app, Choice{})
+		a.goOn(app)
 		return
 	}
 	if !errors.Is(err, context.Canceled) {
@@ -239,6 +239,14 @@ func (a *Agent) finish(j *job, r apply.Result, err error) {
 	select {
 	case a.replan <- struct{}{}:
 	default:
+	}
+}
+
+// goOn decides about an app that is free again, and begins what a check found meanwhile.
+func (a *Agent) goOn(app *app) {
+	d := a.settle(app, Choice{})
+	if d.install && a.serving.Load() && app.asked && app.checked == nil {
+		a.begin(app, d, Choice{})
 	}
 }
 

@@ -147,8 +147,14 @@ func (p *Publisher) Link(ch manifest.Channel, at ...string) *link.Link {
 	return &link.Link{Repo: p.Pin(), Channel: ch, At: at}
 }
 
-// Program is the text of a small program that prints its version; with --self-check it
-// exits with status.
+// Program is the text of a small program that prints its version. With --self-check it
+// exits with status; with --serve it runs until it is killed.
 func Program(version string, status int) []byte {
-	return fmt.Appendf(nil, "#!/bin/sh\ncase \"$1\" in --self-check) exit %d;; esac\necho %s\n", status, version)
+	return fmt.Appendf(nil, "#!/bin/sh\ncase \"$1\" in\n--self-check) exit %d;;\n--serve) exec sleep 600;;\nesac\necho %s\n", status, version)
+}
+
+// Large is a program as Program makes it, made larger than what is fetched without
+// asking peers.
+func Large(version string, status int) []byte {
+	return append(Program(version, status), bytes.Repeat([]byte("# "+version+" filler\n"), 20000)...)
 }

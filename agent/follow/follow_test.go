@@ -294,7 +294,7 @@ func TestLostStateOfAJoinedMachine(t *testing.T) {
 			m := newMachine(t, 1)
 			m.trees[0].Release(stable, 42, content)
 			m.cycle()
-			if err := os.WriteFile(filepath.Join(m.dir, "agent.key"), nil, 0o600); err != nil { // it was in use
+			if err := os.WriteFile(filepath.Join(m.dir, "status.json"), []byte(`{"root_version":1}`), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			r.do(t, m)

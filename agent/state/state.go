@@ -230,12 +230,22 @@ func (s *Store) leftovers() (*Memory, error) {
 			}
 		}
 	}
-	for _, name := range []string{trustDir, keyFile, "apply", statusFile} {
-		if _, err := os.Lstat(filepath.Join(s.dir, name)); err == nil {
-			m.Used = true
-		}
-	}
+	m.Used = s.used()
 	return m, nil
+}
+
+// used reports whether there are signs of a state that is gone: its directory, or a
+// status that speaks of a root. The key alone is none: it is made before the first
+// root has come.
+func (s *Store) used() bool {
+	if _, err := os.Lstat(filepath.Join(s.dir, trustDir)); err == nil {
+		return true
+	}
+	var status struct {
+		RootVersion int64 `json:"root_version"`
+	}
+	b, err := readFile(filepath.Join(s.dir, statusFile), maxState)
+	return err == nil && json.Unmarshal(b, &status) == nil && status.RootVersion > 0
 }
 
 func (s *Store) readInto(to map[manifest.Channel][]byte, ch manifest.Channel, name string, limit int64) error {
