@@ -402,6 +402,7 @@ func TestFieldRules(t *testing.T) {
 		{"wave-after-falls", "rollout", plan(wave("a", map[string]any{"after": "1h"}), wave("b", map[string]any{"after": "30m"})), fault.Malformed},
 		{"wave-for-nobody", "rollout", plan(wave("a", map[string]any{"percent": nil})), fault.Malformed},
 		{"wave-without-after", "rollout", plan(wave("a", map[string]any{"after": nil})), fault.Malformed},
+		{"second-wave-without-after", "rollout", plan(wave("a", map[string]any{"after": "1h"}), wave("b", map[string]any{"after": nil})), fault.Malformed},
 		{"wave-gate-unknown", "rollout", plan(wave("a", map[string]any{"gate": "moon"})), fault.Malformed},
 		{"wave-ring-no-name", "rollout", plan(wave("a", map[string]any{"rings": []string{"A B"}})), fault.Malformed},
 		{"wave-too-many-rings", "rollout", plan(wave("a", map[string]any{"rings": many(17, "x")})), fault.Malformed},

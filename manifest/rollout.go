@@ -208,10 +208,9 @@ func (f *fields) wave(w *wireWave, least Wave) Wave {
 		}
 	}
 	if present(f, "after", w.After) {
-		wave.After = f.duration("after", w.After)
-	}
-	if wave.After < least.After {
-		f.fail(fault.Malformed, "after", "is %s; no less than the %s of the wave before is wanted", *w.After, formatDuration(least.After))
+		if wave.After = f.duration("after", w.After); wave.After < least.After {
+			f.fail(fault.Malformed, "after", "is %s; no less than the %s of the wave before is wanted", *w.After, formatDuration(least.After))
+		}
 	}
 	if w.Gate != nil {
 		if wave.Gate = *w.Gate; wave.Gate != GateBeacon {
