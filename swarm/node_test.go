@@ -1,13 +1,22 @@
 package swarm_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha1"
 	"crypto/sha256"
+	"errors"
+	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -113,12 +122,384 @@ func TestFiveFetchTogether(t *testing.T) {
 				return
 			}
 			c.check(t, dst)
-			t.Logf("%+v", got)
 			if got.LAN == 0 {
 				t.Errorf("bytes are %+v, nothing came from peers", got)
 			}
 		})
 	}
 	wg.Wait()
-	t.Logf("seed: %+v", seed.Stats())
+}
+
+func TestResumeDownloadsOnlyWhatIsMissing(t *testing.T) {
+	c := newContent(t, 4<<20)
+	seed := newSeed(t, c, swarm.Config{})
+	n := newNode(t, swarm.Config{})
+	dst := filepath.Join(t.TempDir(), "got")
+	had := bytes.Clone(c.data)
+	clear(had[1<<20 : 2<<20])
+	had[3<<20] ^= 1 // one piece of 64 KiB
+	if err := os.WriteFile(dst, had, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := n.Fetch(withPatience(t), c.info, dst, swarm.FetchOptions{Peers: []string{seed.Addr().String()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.check(t, dst)
+	if useful := got.LAN - got.Wasted; useful != 1<<20+64<<10 {
+		t.Errorf("%d bytes were downloaded, want 1 MiB and one piece of 64 KiB", useful)
+	}
+}
+
+// A process that fetches, for TestResumeAfterKill.
+func TestMain(m *testing.M) {
+	if dst := os.Getenv("SWARM_TEST_FETCH_TO"); dst != "" {
+		fetchForever(dst, os.Getenv("SWARM_TEST_INFO"), os.Getenv("SWARM_TEST_PEER"))
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func fetchForever(dst, infoFile, peer string) {
+	b, err := os.ReadFile(infoFile)
+	if err != nil {
+		panic(err)
+	}
+	length, _ := strconv.ParseInt(os.Getenv("SWARM_TEST_LENGTH"), 10, 64)
+	i, err := swarm.OpenInfo(b, swarm.Ref{Infohash: sha1.Sum(b), InfoSHA256: sha256.Sum256(b), Length: length})
+	if err != nil {
+		panic(err)
+	}
+	n, err := swarm.New(swarm.Config{Listen: "127.0.0.1:0"})
+	if err != nil {
+		panic(err)
+	}
+	report := func(p swarm.Progress) { fmt.Println(p.Done) }
+	_, err = n.Fetch(context.Background(), i, dst, swarm.FetchOptions{Peers: []string{peer}, Progress: report})
+	panic(fmt.Sprint("the fetch ended: ", err))
+}
+
+func TestResumeAfterKill(t *testing.T) {
+	c := newContent(t, 8<<20)
+	seed := newSeed(t, c, swarm.Config{Limits: swarm.Limits{LANUp: 4 << 20}})
+	dir := t.TempDir()
+	dst, info := filepath.Join(dir, "got"), filepath.Join(dir, "info")
+	if err := os.WriteFile(info, c.info.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx := withPatience(t)
+	child := exec.CommandContext(ctx, os.Args[0])
+	child.Env = append(os.Environ(), "SWARM_TEST_FETCH_TO="+dst, "SWARM_TEST_INFO="+info,
+		"SWARM_TEST_PEER="+seed.Addr().String(), "SWARM_TEST_LENGTH="+strconv.Itoa(len(c.data)))
+	child.Stderr = os.Stderr
+	out, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var verified int64
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		verified, err = strconv.ParseInt(lines.Text(), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if verified > 1<<20 {
+			break
+		}
+	}
+	child.Process.Kill()
+	child.Wait()
+	if verified <= 1<<20 || verified >= int64(len(c.data)) {
+		t.Fatalf("the other process had %d bytes of %d when it was killed", verified, len(c.data))
+	}
+	seed.SetLimits(swarm.Limits{})
+	n := newNode(t, swarm.Config{})
+	got, err := n.Fetch(ctx, c.info, dst, swarm.FetchOptions{Peers: []string{seed.Addr().String()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.check(t, dst)
+	if useful := got.LAN - got.Wasted; useful > int64(len(c.data))-verified {
+		t.Errorf("%d bytes were downloaded although %d of %d had been verified", useful, verified, len(c.data))
+	}
+}
+
+func TestFetchedIsServedUnderAnyName(t *testing.T) {
+	c := newContent(t, 1<<20)
+	seed := newSeed(t, c, swarm.Config{})
+	first, second := newNode(t, swarm.Config{}), newNode(t, swarm.Config{})
+	dst := filepath.Join(t.TempDir(), "got.unverified")
+	if _, err := first.Fetch(withPatience(t), c.info, dst, swarm.FetchOptions{Peers: []string{seed.Addr().String()}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(dst, dst+".renamed"); err != nil {
+		t.Fatal(err)
+	}
+	seed.Close()
+	dst = filepath.Join(t.TempDir(), "got")
+	if _, err := second.Fetch(withPatience(t), c.info, dst, swarm.FetchOptions{Peers: []string{first.Addr().String()}}); err != nil {
+		t.Fatal(err)
+	}
+	c.check(t, dst)
+	if given := first.Stats().Given[swarm.ClassLAN]; given < int64(len(c.data)) {
+		t.Errorf("the first agent counts %d bytes given, want %d", given, len(c.data))
+	}
+}
+
+func TestPeerThatComesLater(t *testing.T) {
+	c := newContent(t, 1<<20)
+	n := newNode(t, swarm.Config{})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Somebody else has the publisher's port at first, and hangs up on everyone.
+	dialled := make(chan struct{})
+	go func() {
+		if c, err := ln.Accept(); err == nil {
+			c.Close()
+		}
+		ln.Close()
+		close(dialled)
+	}()
+	var started sync.WaitGroup
+	started.Go(func() {
+		<-dialled
+		newSeed(t, c, swarm.Config{Listen: ln.Addr().String()})
+	})
+	dst := filepath.Join(t.TempDir(), "got")
+	if _, err := n.Fetch(withPatience(t), c.info, dst, swarm.FetchOptions{Peers: []string{ln.Addr().String()}}); err != nil {
+		t.Error(err)
+	}
+	started.Wait()
+	c.check(t, dst)
+}
+
+func TestPrivateTorrent(t *testing.T) {
+	c := newContent(t, 1<<20)
+	info, err := swarm.BuildInfo(t.Context(), bytes.NewReader(c.data), "content.bin", int64(len(c.data)), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.info = info
+	tracker := swarmtest.NewTracker(t)
+	newSeed(t, c, swarm.Config{}, tracker.URL)
+	n := newNode(t, swarm.Config{})
+	dst := filepath.Join(t.TempDir(), "got")
+	if _, err := n.Fetch(withPatience(t), c.info, dst, swarm.FetchOptions{Trackers: []string{tracker.URL}}); err != nil {
+		t.Fatal(err)
+	}
+	c.check(t, dst)
+}
+
+func TestDeadlines(t *testing.T) {
+	c := newContent(t, 1<<20)
+	n := newNode(t, swarm.Config{})
+	for _, test := range []struct {
+		which string
+		o     swarm.FetchOptions
+	}{
+		{"idle", swarm.FetchOptions{IdleTimeout: time.Millisecond, TotalTimeout: time.Hour}},
+		{"total", swarm.FetchOptions{IdleTimeout: time.Hour, TotalTimeout: time.Millisecond}},
+	} {
+		_, err := n.Fetch(withPatience(t), c.info, filepath.Join(t.TempDir(), "got"), test.o)
+		var late *swarm.DeadlineError
+		if !errors.As(err, &late) || late.Which != test.which || late.Total != int64(len(c.data)) {
+			t.Errorf("got %v, want the %s deadline", err, test.which)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := n.Fetch(ctx, c.info, filepath.Join(t.TempDir(), "got"), swarm.FetchOptions{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want that of the context", err)
+	}
+	if left := n.Stats().Torrents; len(left) != 0 {
+		t.Errorf("failed fetches left %+v", left)
+	}
+}
+
+func TestProgress(t *testing.T) {
+	c := newContent(t, 2<<20)
+	seed := newSeed(t, c, swarm.Config{Limits: swarm.Limits{LANUp: 2 << 20}})
+	n := newNode(t, swarm.Config{})
+	var all []swarm.Progress // race detector: never touched by two goroutines
+	o := swarm.FetchOptions{Peers: []string{seed.Addr().String()}, Progress: func(p swarm.Progress) { all = append(all, p) }}
+	got, err := n.Fetch(withPatience(t), c.info, filepath.Join(t.TempDir(), "got"), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) == 0 {
+		t.Fatal("no progress was reported")
+	}
+	last := all[len(all)-1]
+	if last.Done != last.Total || last.Total != int64(len(c.data)) || last.Bytes.LAN != got.LAN {
+		t.Errorf("the last progress is %+v, the result %+v", last, got)
+	}
+	for i := 1; i < len(all); i++ {
+		if all[i].Done < all[i-1].Done {
+			t.Errorf("progress went from %d to %d", all[i-1].Done, all[i].Done)
+		}
+	}
+}
+
+func TestBusy(t *testing.T) {
+	c := newContent(t, 1<<20)
+	n := newSeed(t, c, swarm.Config{})
+	if err := n.Seed(t.Context(), c.info, c.path, nil); err != nil {
+		t.Errorf("seeding what is seeded: %v", err)
+	}
+	dst := filepath.Join(t.TempDir(), "got")
+	if _, err := n.Fetch(t.Context(), c.info, dst, swarm.FetchOptions{}); !errors.Is(err, swarm.ErrBusy) {
+		t.Errorf("fetching what is seeded: %v, want ErrBusy", err)
+	}
+	if _, err := os.Stat(dst); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a refused fetch left a file: %v", err)
+	}
+	n.Drop(c.info.Ref().Infohash)
+	n.Drop(c.info.Ref().Infohash)
+	if err := n.Seed(t.Context(), c.info, c.path, nil); err != nil {
+		t.Errorf("seeding again after Drop: %v", err)
+	}
+}
+
+func TestEndWhileFetching(t *testing.T) {
+	c := newContent(t, 1<<20)
+	for name, end := range map[string]func(*swarm.Node){
+		"drop":  func(n *swarm.Node) { n.Drop(c.info.Ref().Infohash) },
+		"close": func(n *swarm.Node) { n.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			seed := newSeed(t, c, swarm.Config{Limits: swarm.Limits{LANUp: 64 << 10}})
+			n := newNode(t, swarm.Config{})
+			arriving := make(chan struct{}, 100)
+			o := swarm.FetchOptions{Peers: []string{seed.Addr().String()}, Progress: func(p swarm.Progress) {
+				if p.Bytes.LAN > 0 {
+					select {
+					case arriving <- struct{}{}:
+					default:
+					}
+				}
+			}}
+			failed := make(chan error)
+			go func() {
+				_, err := n.Fetch(withPatience(t), c.info, filepath.Join(t.TempDir(), "got"), o)
+				failed <- err
+			}()
+			<-arriving
+			end(n)
+			if err := <-failed; !errors.Is(err, swarm.ErrClosed) {
+				t.Errorf("got %v, want ErrClosed", err)
+			}
+		})
+	}
+}
+
+func TestDropStopsServing(t *testing.T) {
+	c := newContent(t, 1<<20)
+	seed := newSeed(t, c, swarm.Config{})
+	seed.Drop(c.info.Ref().Infohash)
+	n := newNode(t, swarm.Config{})
+	o := swarm.FetchOptions{Peers: []string{seed.Addr().String()}, IdleTimeout: 500 * time.Millisecond}
+	got, err := n.Fetch(withPatience(t), c.info, filepath.Join(t.TempDir(), "got"), o)
+	var late *swarm.DeadlineError
+	if !errors.As(err, &late) || got.LAN != 0 {
+		t.Errorf("got %+v and %v from a node that had dropped the torrent", got, err)
+	}
+}
+
+func TestClosedNode(t *testing.T) {
+	c := newContent(t, 1<<20)
+	n := newNode(t, swarm.Config{})
+	n.Close()
+	n.Close()
+	if err := n.Seed(t.Context(), c.info, c.path, nil); !errors.Is(err, swarm.ErrClosed) {
+		t.Errorf("Seed: %v", err)
+	}
+	if _, err := n.Fetch(t.Context(), c.info, filepath.Join(t.TempDir(), "got"), swarm.FetchOptions{}); !errors.Is(err, swarm.ErrClosed) {
+		t.Errorf("Fetch: %v", err)
+	}
+	n.Drop(c.info.Ref().Infohash)
+	n.SetLimits(swarm.Limits{Up: -5})
+	n.Stats()
+}
+
+func TestPortInUse(t *testing.T) {
+	n := newNode(t, swarm.Config{})
+	_, err := swarm.New(swarm.Config{Listen: n.Addr().String()})
+	var port *swarm.PortError
+	if !errors.As(err, &port) || !errors.Is(err, syscall.EADDRINUSE) || port.Addr != n.Addr().String() {
+		t.Errorf("got %v, want a PortError of %v", err, n.Addr())
+	}
+}
+
+func TestConfigRefuses(t *testing.T) {
+	for _, c := range []swarm.Config{
+		{MaxPeers: -1},
+		{Limits: swarm.Limits{Up: -1}},
+		{Origins: []string{"no-port"}},
+		{Listen: "no-port"},
+	} {
+		if n, err := swarm.New(c); err == nil {
+			n.Close()
+			t.Errorf("%+v is accepted", c)
+		}
+	}
+}
+
+// What trackers a link names must not matter to the process.
+func TestStrangeTrackers(t *testing.T) {
+	c := newContent(t, 1<<20)
+	seed := newSeed(t, c, swarm.Config{})
+	n := newNode(t, swarm.Config{})
+	o := swarm.FetchOptions{Peers: []string{seed.Addr().String()}, Trackers: []string{
+		"http://user:password@127.0.0.1:1/announce", "wss://127.0.0.1:1", "http://127.0.0.1:1/a b?c#d", "udp://127.0.0.1:1", "%", "",
+	}}
+	if _, err := n.Fetch(withPatience(t), c.info, filepath.Join(t.TempDir(), "got"), o); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTrackerIsTold(t *testing.T) {
+	c := newContent(t, 1<<20)
+	tracker := swarmtest.NewTracker(t)
+	seed := newSeed(t, c, swarm.Config{}, tracker.URL)
+	n := newNode(t, swarm.Config{})
+	if _, err := n.Fetch(withPatience(t), c.info, filepath.Join(t.TempDir(), "got"), swarm.FetchOptions{Trackers: []string{tracker.URL}}); err != nil {
+		t.Fatal(err)
+	}
+	n.Close()
+	seed.Close()
+	events := map[string]int{}
+	for _, e := range tracker.Events() {
+		events[e]++
+	}
+	if events["started"] != 2 || events["stopped"] != 2 {
+		t.Errorf("the tracker heard %v, want two to start and two to stop", events)
+	}
+}
+
+func TestNothingIsLeftRunning(t *testing.T) {
+	c := newContent(t, 1<<20)
+	newNode(t, swarm.Config{}).Close() // what is started once, is
+	before := runtime.NumGoroutine()
+	tracker := swarmtest.NewTracker(t)
+	seed := newSeed(t, c, swarm.Config{}, tracker.URL)
+	n := newNode(t, swarm.Config{})
+	o := swarm.FetchOptions{Trackers: []string{tracker.URL}, Peers: []string{seed.Addr().String(), "127.0.0.1:1"}}
+	if _, err := n.Fetch(withPatience(t), c.info, filepath.Join(t.TempDir(), "got"), o); err != nil {
+		t.Fatal(err)
+	}
+	n.Close()
+	seed.Close()
+	tracker.Close()
+	var now int
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if now = runtime.NumGoroutine(); now <= before {
+			return
+		}
+	}
+	stacks := make([]byte, 1<<20)
+	t.Errorf("%d goroutines, %d before:\n%s", now, before, stacks[:runtime.Stack(stacks, true)])
 }

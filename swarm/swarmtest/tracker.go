@@ -17,6 +17,7 @@ import (
 type Tracker struct {
 	URL string // of its announce
 
+	srv   *httptest.Server
 	mu    sync.Mutex // guards what follows
 	peers map[string]map[string]netip.AddrPort
 	seen  []string
@@ -25,11 +26,14 @@ type Tracker struct {
 // NewTracker starts a tracker on a loopback address. It ends with the test.
 func NewTracker(t testing.TB) *Tracker {
 	tr := &Tracker{peers: make(map[string]map[string]netip.AddrPort)}
-	srv := httptest.NewServer(tr)
-	t.Cleanup(srv.Close)
-	tr.URL = srv.URL + "/announce"
+	tr.srv = httptest.NewServer(tr)
+	t.Cleanup(tr.Close)
+	tr.URL = tr.srv.URL + "/announce"
 	return tr
 }
+
+// Close ends the tracker before the end of the test.
+func (t *Tracker) Close() { t.srv.Close() }
 
 // ServeHTTP implements http.Handler.
 func (t *Tracker) ServeHTTP(w http.ResponseWriter, r *http.Request) {

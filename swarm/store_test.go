@@ -1,0 +1,207 @@
+package swarm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"syscall"
+	"testing"
+)
+
+const testPieces = 5
+
+// newInfo returns an info dict of testPieces pieces, the last one short, and its content.
+func newInfo(t *testing.T) (*Info, []byte) {
+	t.Helper()
+	data := make([]byte, (testPieces-1)*firstPieceLength+100)
+	for i := range data {
+		data[i] = byte(i>>16 + i%251 + 1)
+	}
+	i, err := BuildInfo(t.Context(), bytes.NewReader(data), "content", int64(len(data)), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i, data
+}
+
+func TestOpenFetch(t *testing.T) {
+	i, data := newInfo(t)
+	flip := func(at int) []byte {
+		b := bytes.Clone(data)
+		b[at] ^= 1
+		return b
+	}
+	for _, test := range []struct {
+		name string
+		had  []byte // nil is no file
+		want []bool // which pieces are taken over
+	}{
+		{"nothing-there", nil, []bool{false, false, false, false, false}},
+		{"empty-file", []byte{}, []bool{false, false, false, false, false}},
+		{"everything-there", data, []bool{true, true, true, true, true}},
+		{"right-name-and-size-wrong-content", make([]byte, len(data)), []bool{false, false, false, false, false}},
+		{"one-bit-wrong", flip(firstPieceLength), []bool{true, false, true, true, true}},
+		{"last-byte-wrong", flip(len(data) - 1), []bool{true, true, true, true, false}},
+		{"cut-off", data[:2*firstPieceLength+1], []bool{true, true, false, false, false}},
+		{"with-more-behind", append(bytes.Clone(data), "more"...), []bool{true, true, true, true, true}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "f")
+			if test.had != nil {
+				if err := os.WriteFile(path, test.had, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s, err := openFetch(t.Context(), i, path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.close()
+			var got []bool
+			var verified int64
+			for n := range s.have {
+				_, length, _ := i.piece(n)
+				got = append(got, s.have[n].Load())
+				if test.want[n] {
+					verified += length
+				}
+			}
+			if !slices.Equal(got, test.want) || s.verified.Load() != verified {
+				t.Errorf("took over %v (%d bytes), want %v (%d bytes)", got, s.verified.Load(), test.want, verified)
+			}
+			fi, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if fi.Size() != int64(len(data)) {
+				t.Errorf("the file has %d bytes, want %d", fi.Size(), len(data))
+			}
+		})
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("skipped: makes links and pipes as on Unix")
+	}
+	i, data := newInfo(t)
+	dir := t.TempDir()
+	victim := filepath.Join(dir, "victim")
+	link, pipe := filepath.Join(dir, "link"), filepath.Join(dir, "pipe")
+	err := errors.Join(os.WriteFile(victim, []byte("precious"), 0o600), os.Symlink(victim, link), syscall.Mkfifo(pipe, 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{link, pipe, dir, filepath.Join(dir, "absent", "f")} {
+		if s, err := openFetch(t.Context(), i, path); err == nil {
+			s.close()
+			t.Errorf("downloading to %s is possible", filepath.Base(path))
+		}
+	}
+	if b, err := os.ReadFile(victim); err != nil || string(b) != "precious" {
+		t.Errorf("the file behind a link is %q now, %v", b, err)
+	}
+	for _, path := range []string{pipe, dir, filepath.Join(dir, "absent")} {
+		if s, err := openSeed(t.Context(), i, path); err == nil {
+			s.close()
+			t.Errorf("seeding %s is possible", filepath.Base(path))
+		}
+	}
+	if _, err := openSeed(t.Context(), i, victim); !errors.Is(err, ErrContent) {
+		t.Errorf("seeding something else: %v, want ErrContent", err)
+	}
+	wrong := bytes.Clone(data)
+	wrong[len(wrong)-1] ^= 1
+	if err := os.WriteFile(victim, wrong, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openSeed(t.Context(), i, victim); !errors.Is(err, ErrContent) {
+		t.Errorf("seeding a changed file: %v, want ErrContent", err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(ErrClosed)
+	if _, err := openSeed(ctx, i, victim); !errors.Is(err, ErrClosed) {
+		t.Errorf("seeding after the end: %v, want its cause", err)
+	}
+}
+
+func TestSealedStoreIsNotWrittenTo(t *testing.T) {
+	i, data := newInfo(t)
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := openFetch(t.Context(), i, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	if _, err := s.writeAt([]byte("x"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.writeAt(data[:1], 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.seal(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.writeAt([]byte("x"), 0); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("writing to a finished file: %v", err)
+	}
+	if _, err := s.f.WriteAt([]byte("x"), 0); err == nil {
+		t.Error("the descriptor of a finished file can be written through")
+	}
+	if err := os.Rename(path, path+".verified"); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(data))
+	if _, err := s.ReadAt(got, 0); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("a renamed file is no longer served: %v", err)
+	}
+}
+
+func TestSealNoticesReplacement(t *testing.T) {
+	i, data := newInfo(t)
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := openFetch(t.Context(), i, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	if err := errors.Join(os.Rename(path, path+".old"), os.WriteFile(path, data, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.seal(); err == nil {
+		t.Error("another file at the same path is taken for the one that was downloaded")
+	}
+}
+
+func TestUnreadablePieceIsNotOffered(t *testing.T) {
+	i, data := newInfo(t)
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := openSeed(t.Context(), i, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.close()
+	if err := os.Truncate(path, 3*firstPieceLength+10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.ReadAt(make([]byte, 100), 3*firstPieceLength); err == nil {
+		t.Error("reading behind the end of a file works")
+	}
+	if s.have[3].Load() || !s.have[2].Load() || s.complete() {
+		t.Error("a piece that could not be read is still offered")
+	}
+}

@@ -1,0 +1,164 @@
+package swarm
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func newTestTransport(t *testing.T) *transport {
+	t.Helper()
+	classes, err := newClassifier(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr, err := newTransport("127.0.0.1:0", classes, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tr.close(); close(tr.done) })
+	return tr
+}
+
+func dial(t *testing.T, tr *transport) (client net.Conn, accepted *conn) {
+	t.Helper()
+	client, err := net.Dial("tcp", tr.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	c, err := tr.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client, c.(*conn)
+}
+
+func TestGateMakesRoom(t *testing.T) {
+	tr := newTestTransport(t)
+	greeted, c := dial(t, tr)
+	tr.greet(c.remote)
+	var silent []net.Conn
+	for range maxWaitingFromAddr + 5 {
+		client, _ := dial(t, tr)
+		silent = append(silent, client)
+	}
+	for i, client := range silent[:5] {
+		client.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := client.Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
+			t.Errorf("connection %d, silent the longest, was kept: %v", i, err)
+		}
+	}
+	tr.mu.Lock()
+	waiting := len(tr.waiting)
+	kept := len(tr.conns)
+	tr.mu.Unlock()
+	if waiting != maxWaitingFromAddr || kept != maxWaitingFromAddr+1 {
+		t.Errorf("%d connections wait and %d are kept, want %d and one more", waiting, kept, maxWaitingFromAddr)
+	}
+	if _, err := c.Write([]byte("x")); err != nil {
+		t.Errorf("a peer that had greeted lost its place: %v", err)
+	}
+	if _, err := io.ReadFull(greeted, make([]byte, 1)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestGateCountsNetworksOfIPv6(t *testing.T) {
+	a, b, c := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2:3:4:5"), netip.MustParseAddr("2001:db8:0:1::1")
+	if from(a) != from(b) || from(a) == from(c) {
+		t.Error("a host can have as many addresses as it likes")
+	}
+}
+
+// flaky is a listener that fails, and is closed in the end.
+type flaky struct {
+	net.Listener
+	errs  []error
+	calls int
+}
+
+func (f *flaky) Accept() (net.Conn, error) {
+	f.calls++
+	if f.calls > len(f.errs) {
+		return nil, net.ErrClosed
+	}
+	return nil, f.errs[f.calls-1]
+}
+
+func TestAcceptNeverSpins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &flaky{errs: []error{syscall.EMFILE, syscall.ECONNABORTED, syscall.ENFILE}}
+		tr := &transport{ln: f, done: make(chan struct{}), log: slog.New(slog.DiscardHandler)}
+		returned := make(chan error, 1)
+		go func() {
+			_, err := tr.Accept()
+			returned <- err
+		}()
+		synctest.Wait()
+		if f.calls != 1 {
+			t.Errorf("accepted %d times without a pause", f.calls)
+		}
+		time.Sleep(time.Hour)
+		if len(returned) != 0 || f.calls != 4 {
+			t.Errorf("accepted %d times, want once for each error and the end; returned %d", f.calls, len(returned))
+		}
+		close(tr.done)
+		if err := <-returned; !errors.Is(err, net.ErrClosed) {
+			t.Errorf("at the end: %v", err)
+		}
+	})
+}
+
+func TestDialRefuses(t *testing.T) {
+	tr := newTestTransport(t)
+	for _, addr := range []string{"0.0.0.0:80", "224.0.0.1:80", "127.0.0.1:0", "[::]:80", "localhost:80", "", tr.Addr().String()} {
+		if c, err := tr.Dial(t.Context(), addr); err == nil {
+			c.Close()
+			t.Errorf("dialled %q", addr)
+		}
+	}
+}
+
+func TestTransportClose(t *testing.T) {
+	tr := newTestTransport(t)
+	client, _ := dial(t, tr)
+	tr.close()
+	client.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := client.Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
+		t.Errorf("an accepted connection is still open: %v", err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if _, err := tr.Dial(t.Context(), ln.Addr().String()); err == nil {
+		t.Error("dialled after the end")
+	}
+	if len(tr.conns)+len(tr.accepted)+len(tr.waiting) != 0 {
+		t.Error("closed connections are remembered")
+	}
+}
+
+func TestBlocksOfTooManyRequestsAreNotHeldForEver(t *testing.T) {
+	c, peer := pipe(t, Limits{LANUp: 1})
+	c.tr.limits.lanUp.spend(1 << 20)
+	go func() {
+		peer.Write(handshake())
+		for i := range uint32(maxHeld + 1) {
+			peer.Write(request(i))
+		}
+	}()
+	msgs, _ := messages(t, c, 1)
+	if string(msgs[0]) != string(request(maxHeld)) {
+		t.Errorf("the engine sees %x first", msgs[0])
+	}
+}
