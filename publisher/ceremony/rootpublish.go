@@ -57,6 +57,12 @@ func PublishRoot(ctx context.Context, s Source, path string, dryRun bool) (*Publ
 		res.Already = err == nil
 		return res, err
 	}
+	if d.Root.Version == 1 {
+		return nil, fault.New(fault.PinMismatch, "%q is the first root of another fleet than %s has", path, s.Store).
+			Line("It is %s; the repository has %s. Nothing was published.", d.FleetID().Prefixed(), f.ID.Prefixed()).
+			Do("make the new fleet elsewhere: another store in publisher.yaml").
+			Fact("want", f.ID.Prefixed()).Fact("found", d.FleetID().Prefixed())
+	}
 	prev, err := f.precedes(d)
 	if err != nil {
 		return nil, unpublished(err)

@@ -22,6 +22,7 @@ type Past struct {
 	Manifest *manifest.Manifest
 	Envelope *manifest.Envelope
 	Raw      []byte // the envelope as it was stored
+	Path     string // of the file
 }
 
 // History returns the manifests of ch up to last, newest first. They are read for
@@ -71,5 +72,5 @@ func (r *Repo) past(ch manifest.Channel, o manifest.Order) (*Past, error) {
 	if m.Name() != ch || m.Order() != o {
 		return nil, fault.New(fault.WrongTarget, "the history has %s %s under the name of %s %s", m.Name(), m.Order(), ch, o)
 	}
-	return &Past{Manifest: m, Envelope: env, Raw: b}, nil
+	return &Past{Manifest: m, Envelope: env, Raw: b, Path: f.Name()}, nil
 }
