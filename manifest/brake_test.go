@@ -131,6 +131,12 @@ func TestFreshness(t *testing.T) {
 
 	f.Now = f.Now.Add(48 * time.Hour)
 	expect(manifest.FreshStale, 0)(begin(t, trust).Beacon(mt.Stable, nil))
+	if b, ok := trust.LastBeacon(mt.Stable); !ok || b.Sequence != 43 {
+		t.Errorf("the last beacon is %+v", b)
+	}
+	if _, ok := trust.LastBeacon(mt.Nightly); ok {
+		t.Error("a channel without a beacon has a last one")
+	}
 	expect(manifest.FreshStale, 0)(begin(t, trust).Beacon(mt.Stable, b43)) // again, and expired: no failure
 	expect(manifest.FreshCurrent, 0)(begin(t, trust).Beacon(mt.Stable, f.Beacon(m43)))
 }

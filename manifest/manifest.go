@@ -53,6 +53,10 @@ type Release struct {
 	Notes     string // plain text
 }
 
+// Urgent reports whether the release skips maintenance windows. It skips nothing else: no
+// signature, order, hold or block.
+func (r Release) Urgent() bool { return r.Severity == "critical" && r.Immediate }
+
 // The kinds of artifact.
 const (
 	KindBinary    = "binary"

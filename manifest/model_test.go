@@ -15,7 +15,7 @@ import (
 // crashes and lost files in between, and holds it to the two promises: what is trusted
 // never falls, and nothing is returned that the fleet did not sign for that channel.
 func TestModel(t *testing.T) {
-	runs := 12
+	runs := 8
 	if testing.Short() {
 		runs = 2
 	}

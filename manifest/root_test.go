@@ -336,3 +336,37 @@ func TestRootGates(t *testing.T) {
 		refused(t, c.Authorize(mt.Stable, mt.Content("1.0.42")), fault.RootExpired)
 	})
 }
+
+// TestFromRoot: a root that a person vouches for opens documents and follows its chain,
+// and cannot become a machine's state.
+func TestFromRoot(t *testing.T) {
+	f := mt.New(t)
+	f.Rotate(newRootKeys(f))
+	m := f.Manifest(mt.Stable, 42)
+	trust, err := manifest.FromRoot(f.Roots[1], f.Options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if trust.Repo() != f.Pin() || trust.RootVersion() != 2 {
+		t.Errorf("repo %s, root %d", trust.Repo(), trust.RootVersion())
+	}
+	take(t, trust, mt.Stable, m)
+	if _, _, err := manifest.Load(trust.Snapshot(), f.Options()); fault.CodeOf(err) != fault.RootBehind {
+		t.Errorf("its snapshot loads: %v", err)
+	}
+	root(t, trust, f.Rotate())
+	_, err = trust.UpdateRoot(f.Roots[1])
+	refused(t, err, fault.RootChain)
+
+	if first, err := manifest.FromRoot(f.Roots[0], f.Options()); err != nil || first.Repo() != f.Pin() {
+		t.Errorf("root 1: %v", err)
+	}
+	for name, env := range map[string][]byte{
+		"signed-by-one":     f.NextRoot(mt.SignedBy("root-4")),
+		"signed-by-the-old": f.NextRoot(mt.SignedBy("root-1", "root-2")),
+	} {
+		if _, err := manifest.FromRoot(env, f.Options()); fault.CodeOf(err) != fault.Threshold {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

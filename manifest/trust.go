@@ -284,9 +284,11 @@ func (t *Trust) recheck(ch Channel) []Event {
 	var events []Event
 	l := t.lines[ch]
 	if l.held != nil {
-		if _, err := t.openManifest(ch, l.held.env); err != nil {
+		if cand, err := t.openManifest(ch, l.held.env); err != nil {
 			l.held, l.lost = nil, err
 			events = append(events, dropped("manifest "+ch.String(), err))
+		} else {
+			l.held = &cand.held // signed by those whose keys still count
 		}
 	}
 	if l.beacon != nil {
@@ -357,6 +359,16 @@ func (t *Trust) Order(ch Channel) Order { return t.line(ch).floor }
 // has taken that back. It outlives the beacon and the manifest it came with.
 func (t *Trust) OnHold(ch Channel, artifact Digest) bool {
 	return slices.Contains(t.line(ch).onHold, artifact)
+}
+
+// LastBeacon returns the last beacon accepted in a channel, which may have expired.
+// What it means now is for [Cycle.Brake] to say.
+func (t *Trust) LastBeacon(ch Channel) (Beacon, bool) {
+	l := t.line(ch)
+	if l.beacon == nil {
+		return Beacon{}, false
+	}
+	return *l.beacon.doc, true
 }
 
 // buildFloor is the earliest that it can be, whatever the clock says.

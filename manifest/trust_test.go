@@ -155,6 +155,24 @@ func TestReleaseKeysReplaced(t *testing.T) {
 	}
 }
 
+// TestOneReleaseKeyRevoked: who is named as signer still counts.
+func TestOneReleaseKeyRevoked(t *testing.T) {
+	f := mt.New(t)
+	trust := f.Trust()
+	take(t, trust, mt.Stable, f.Manifest(mt.Stable, 42, mt.SignedBy("release-1", "release-2", "release-3")))
+	events := root(t, trust, f.Rotate(mt.WithRoot(func(r *manifest.Root) {
+		delete(r.Keys, r.Channels[0].Release.KeyIDs[0])
+		r.Channels[0].Release = f.Role(r, 2, "release-2", "release-3")
+	})))
+	v, ok := trust.Held(mt.Stable)
+	if !ok || len(events) > 0 {
+		t.Fatalf("held %t, events %v", ok, events)
+	}
+	if want := f.Root.Channels[0].Release.KeyIDs; !slices.Equal(v.SignedBy, want) {
+		t.Errorf("signed by %v, want %v", v.SignedBy, want)
+	}
+}
+
 func TestChannelGone(t *testing.T) {
 	f := mt.New(t)
 	trust := f.Trust()
