@@ -45,13 +45,14 @@ type Fleet struct {
 	Root *manifest.Root
 
 	t       testing.TB
+	named   map[string]keys.Signer
 	signers map[keys.ID]keys.Signer
 }
 
 // New returns a fleet with a first root.
 func New(t testing.TB) *Fleet {
 	t.Helper()
-	f := &Fleet{t: t, Now: Start.Add(24 * time.Hour), signers: map[keys.ID]keys.Signer{}}
+	f := &Fleet{t: t, Now: Start.Add(24 * time.Hour), named: map[string]keys.Signer{}, signers: map[keys.ID]keys.Signer{}}
 	r := &manifest.Root{
 		Version: 1, Fleet: "acme", Issued: Start, Expires: Start.AddDate(2, 0, 0),
 		Keys: map[keys.ID]string{},
@@ -75,12 +76,16 @@ func New(t testing.TB) *Fleet {
 // token.
 func (f *Fleet) Key(name string) keys.Signer {
 	f.t.Helper()
-	var s keys.Signer
-	if strings.HasPrefix(name, "sk-") {
+	s := f.named[name]
+	switch {
+	case s != nil:
+		return s
+	case strings.HasPrefix(name, "sk-"):
 		s = keystest.NewSK(f.t, name)
-	} else {
+	default:
 		s = keystest.New(f.t, name)
 	}
+	f.named[name] = s
 	f.signers[s.Public().ID()] = s
 	return s
 }
