@@ -120,7 +120,7 @@ func (t *Trust) readBeacon(ch Channel, env []byte) (*heldBeacon, error) {
 		return nil, err
 	}
 	if valid := b.Expires.Sub(b.Issued); valid > spec.StaleAfter {
-		return nil, fault.New(fault.Policy, "%s is valid for %s, root allows %s", doc, valid, spec.StaleAfter)
+		return nil, fault.New(fault.Policy, "%s is valid for %s, root allows %s", doc, formatDuration(valid), formatDuration(spec.StaleAfter))
 	}
 	return &heldBeacon{env: bytes.Clone(env), doc: b, hash: e.PayloadHash()}, nil
 }

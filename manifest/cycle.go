@@ -287,8 +287,8 @@ func (cand *candidate) datesAllowed() error {
 	m := cand.doc
 	// time.Sub saturates at 292 years, so a longer validity is never taken for a shorter.
 	if valid := m.Expires.Sub(m.Issued); valid > cand.spec.MaxValidity {
-		return fault.New(fault.Policy, "%s is valid for %s, root allows %s", cand.name, valid, cand.spec.MaxValidity).
-			Fact("want", cand.spec.MaxValidity.String()).Fact("found", valid.String())
+		return fault.New(fault.Policy, "%s is valid for %s, root allows %s", cand.name, formatDuration(valid), formatDuration(cand.spec.MaxValidity)).
+			Fact("want", formatDuration(cand.spec.MaxValidity)).Fact("found", formatDuration(valid))
 	}
 	return nil
 }

@@ -253,7 +253,7 @@ func (r Review) Manifest(m *Manifest, signer keys.ID) error {
 		return refuseSign(fault.Policy, "%s is no release key of %s", signer, m.Name())
 	}
 	if valid := m.Expires.Sub(m.Issued); valid > spec.MaxValidity {
-		return refuseSign(fault.Policy, "the draft is valid for %s, root allows %s", valid, spec.MaxValidity)
+		return refuseSign(fault.Policy, "the draft is valid for %s, root allows %s", formatDuration(valid), formatDuration(spec.MaxValidity))
 	}
 	if m.Issued.After(r.Now.Add(maxAhead)) {
 		return refuseSign(fault.Policy, "the draft is dated %s, which is in the future: it is %s", at(m.Issued), at(r.Now))

@@ -15,9 +15,13 @@ func refusal(err error, ch Channel) error {
 	}
 	f.Fact("channel", ch.String())
 	f.Line("Nothing was changed; what is installed keeps running.")
-	switch f.Code {
-	case fault.Malformed, fault.TooLarge, fault.WrongType, fault.UnsafePath, fault.BadInfo:
+	_, aMember := f.Facts["member"] // one member is at fault, not the whole
+	switch {
+	case aMember, f.Code == fault.Malformed, f.Code == fault.TooLarge, f.Code == fault.WrongType:
 		f.Do("publisher: see what is published with shoal manifest show FILE, and publish it again")
+		return f
+	}
+	switch f.Code {
 	case fault.Threshold:
 		f.Do("publisher: shoal manifest sign FILE --key REF")
 	case fault.WrongTarget:

@@ -39,7 +39,11 @@ func notJSON(doc string, err error) error {
 	var kind *jsonexp.SemanticError
 	if errors.As(err, &kind) && kind.JSONPointer != "" {
 		at := strings.ReplaceAll(strings.TrimPrefix(clip(string(kind.JSONPointer)), "/"), "/", ".")
-		f := fault.New(fault.Malformed, "%s: %q is of the wrong type, or a member this document must not have", doc, at)
+		wrong := "is of the wrong type"
+		if errors.Is(err, jsonexp.ErrUnknownName) {
+			wrong = "must not be there"
+		}
+		f := fault.New(fault.Malformed, "%s: %q %s", doc, at, wrong)
 		f.Err = err
 		return f
 	}
