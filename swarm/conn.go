@@ -46,7 +46,7 @@ func (r *requestMsg) length() int64 { return int64(binary.BigEndian.Uint32(r[13:
 type conn struct {
 	net.Conn
 	tr      *transport
-	remote  netip.AddrPort
+	remote  netip.AddrPort // without a zone
 	dialled bool
 	class   atomic.Int32
 	port    atomic.Uint32 // where the peer says it listens
@@ -76,6 +76,10 @@ type conn struct {
 
 // errPoked wakes the reader.
 var errPoked = errors.New("something to deliver")
+
+// RemoteAddr implements net.Conn. It has no zone: the engine panics when it bans a peer
+// whose address has one.
+func (c *conn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.remote) }
 
 func (c *conn) Class() Class { return Class(c.class.Load()) }
 
@@ -329,20 +333,29 @@ func (c *conn) Write(b []byte) (n int, err error) {
 	return n, err
 }
 
-// SetReadDeadline implements net.Conn.
+// SetReadDeadline implements net.Conn. Like its brothers it never fails: the engine
+// panics if it does, and all that can be wrong is that the connection was closed, by a
+// newcomer that needed its place or by [Node.Close], as the next Read or Write will tell.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.rmu.Lock()
 	defer c.rmu.Unlock()
 	c.deadline = t
-	if c.poked {
-		return nil // set when the reader is awake
+	if !c.poked { // else it is set once the reader is awake
+		c.Conn.SetReadDeadline(t)
 	}
-	return c.Conn.SetReadDeadline(t)
+	return nil
+}
+
+// SetWriteDeadline implements net.Conn.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.Conn.SetWriteDeadline(t)
+	return nil
 }
 
 // SetDeadline implements net.Conn.
 func (c *conn) SetDeadline(t time.Time) error {
-	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+	c.SetReadDeadline(t)
+	return c.SetWriteDeadline(t)
 }
 
 // Close implements net.Conn.

@@ -252,6 +252,23 @@ func TestCloseWakesEverything(t *testing.T) {
 	})
 }
 
+// The engine sets a deadline first of all, and panics if it cannot.
+func TestDeadlineOfClosedConnection(t *testing.T) {
+	tr := newTestTransport(t)
+	_, c := dial(t, tr)
+	c.Close()
+	for name, set := range map[string]func(time.Time) error{
+		"both": c.SetDeadline, "read": c.SetReadDeadline, "write": c.SetWriteDeadline,
+	} {
+		if err := set(time.Now()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := c.Read(make([]byte, 1)); err == nil {
+		t.Error("a closed connection can be read")
+	}
+}
+
 // FuzzConn checks that every stream passes unchanged without a limit, and that with one
 // no message is lost, changed or invented, however the stream is cut.
 func FuzzConn(f *testing.F) {

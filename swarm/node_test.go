@@ -108,26 +108,38 @@ func TestFetchFromSeed(t *testing.T) {
 }
 
 func TestFiveFetchTogether(t *testing.T) {
-	c := newContent(t, 4<<20)
-	tracker := swarmtest.NewTracker(t)
-	seed := newSeed(t, c, swarm.Config{Limits: swarm.Limits{LANUp: 4 << 20}}, tracker.URL)
-	var wg sync.WaitGroup
-	for range 5 {
-		n := newNode(t, swarm.Config{Origins: []string{seed.Addr().String()}})
-		dst := filepath.Join(t.TempDir(), "got")
-		wg.Go(func() {
-			got, err := n.Fetch(withPatience(t), c.info, dst, swarm.FetchOptions{Trackers: []string{tracker.URL}})
-			if err != nil {
-				t.Error(err)
-				return
+	for _, by := range []string{"tracker", "peer-exchange"} {
+		t.Run(by, func(t *testing.T) {
+			c := newContent(t, 4<<20)
+			var o swarm.FetchOptions
+			seed := newNode(t, swarm.Config{Limits: swarm.Limits{LANUp: 4 << 20}})
+			if by == "tracker" {
+				o.Trackers = []string{swarmtest.NewTracker(t).URL}
+			} else {
+				o.Peers = []string{seed.Addr().String()}
 			}
-			c.check(t, dst)
-			if got.LAN == 0 {
-				t.Errorf("bytes are %+v, nothing came from peers", got)
+			if err := seed.Seed(t.Context(), c.info, c.path, o.Trackers); err != nil {
+				t.Fatal(err)
 			}
+			var wg sync.WaitGroup
+			for range 5 {
+				n := newNode(t, swarm.Config{Origins: []string{seed.Addr().String()}})
+				dst := filepath.Join(t.TempDir(), "got")
+				wg.Go(func() {
+					got, err := n.Fetch(withPatience(t), c.info, dst, o)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					c.check(t, dst)
+					if got.LAN == 0 {
+						t.Errorf("bytes are %+v, nothing came from peers", got)
+					}
+				})
+			}
+			wg.Wait()
 		})
 	}
-	wg.Wait()
 }
 
 func TestResumeDownloadsOnlyWhatIsMissing(t *testing.T) {
@@ -255,25 +267,23 @@ func TestPeerThatComesLater(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Somebody else has the publisher's port at first, and hangs up on everyone.
-	dialled := make(chan struct{})
-	go func() {
-		if c, err := ln.Accept(); err == nil {
-			c.Close()
-		}
-		ln.Close()
-		close(dialled)
-	}()
-	var started sync.WaitGroup
-	started.Go(func() {
-		<-dialled
-		newSeed(t, c, swarm.Config{Listen: ln.Addr().String()})
-	})
 	dst := filepath.Join(t.TempDir(), "got")
-	if _, err := n.Fetch(withPatience(t), c.info, dst, swarm.FetchOptions{Peers: []string{ln.Addr().String()}}); err != nil {
+	fetched := make(chan error)
+	go func() {
+		_, err := n.Fetch(withPatience(t), c.info, dst, swarm.FetchOptions{Peers: []string{ln.Addr().String()}})
+		fetched <- err
+	}()
+	// Somebody else has the publisher's port at first, and hangs up.
+	if other, err := ln.Accept(); err != nil {
 		t.Error(err)
+	} else {
+		other.Close()
 	}
-	started.Wait()
+	ln.Close()
+	newSeed(t, c, swarm.Config{Listen: ln.Addr().String()})
+	if err := <-fetched; err != nil {
+		t.Fatal(err)
+	}
 	c.check(t, dst)
 }
 

@@ -2,14 +2,11 @@ package swarm
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
-	"syscall"
 	"testing"
 )
 
@@ -82,51 +79,6 @@ func TestOpenFetch(t *testing.T) {
 				t.Errorf("the file has %d bytes, want %d", fi.Size(), len(data))
 			}
 		})
-	}
-}
-
-func TestOpenRefuses(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("skipped: makes links and pipes as on Unix")
-	}
-	i, data := newInfo(t)
-	dir := t.TempDir()
-	victim := filepath.Join(dir, "victim")
-	link, pipe := filepath.Join(dir, "link"), filepath.Join(dir, "pipe")
-	err := errors.Join(os.WriteFile(victim, []byte("precious"), 0o600), os.Symlink(victim, link), syscall.Mkfifo(pipe, 0o600))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range []string{link, pipe, dir, filepath.Join(dir, "absent", "f")} {
-		if s, err := openFetch(t.Context(), i, path); err == nil {
-			s.close()
-			t.Errorf("downloading to %s is possible", filepath.Base(path))
-		}
-	}
-	if b, err := os.ReadFile(victim); err != nil || string(b) != "precious" {
-		t.Errorf("the file behind a link is %q now, %v", b, err)
-	}
-	for _, path := range []string{pipe, dir, filepath.Join(dir, "absent")} {
-		if s, err := openSeed(t.Context(), i, path); err == nil {
-			s.close()
-			t.Errorf("seeding %s is possible", filepath.Base(path))
-		}
-	}
-	if _, err := openSeed(t.Context(), i, victim); !errors.Is(err, ErrContent) {
-		t.Errorf("seeding something else: %v, want ErrContent", err)
-	}
-	wrong := bytes.Clone(data)
-	wrong[len(wrong)-1] ^= 1
-	if err := os.WriteFile(victim, wrong, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := openSeed(t.Context(), i, victim); !errors.Is(err, ErrContent) {
-		t.Errorf("seeding a changed file: %v, want ErrContent", err)
-	}
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(ErrClosed)
-	if _, err := openSeed(ctx, i, victim); !errors.Is(err, ErrClosed) {
-		t.Errorf("seeding after the end: %v, want its cause", err)
 	}
 }
 

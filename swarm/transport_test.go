@@ -71,6 +71,17 @@ func TestGateMakesRoom(t *testing.T) {
 	}
 }
 
+func TestEngineSeesNoZones(t *testing.T) {
+	tr := newTestTransport(t)
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	c := tr.wrap(ours, netip.MustParseAddrPort("[fe80::1%eth0]:7801"), false)
+	defer c.Close()
+	if got := c.RemoteAddr().String(); got != "[fe80::1]:7801" {
+		t.Errorf("the engine sees %s", got)
+	}
+}
+
 func TestGateCountsNetworksOfIPv6(t *testing.T) {
 	a, b, c := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2:3:4:5"), netip.MustParseAddr("2001:db8:0:1::1")
 	if from(a) != from(b) || from(a) == from(c) {

@@ -2,11 +2,13 @@
 package swarmtest
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -21,11 +23,12 @@ type Tracker struct {
 	mu    sync.Mutex // guards what follows
 	peers map[string]map[string]netip.AddrPort
 	seen  []string
+	news  chan struct{} // closed with the next announce
 }
 
 // NewTracker starts a tracker on a loopback address. It ends with the test.
 func NewTracker(t testing.TB) *Tracker {
-	tr := &Tracker{peers: make(map[string]map[string]netip.AddrPort)}
+	tr := &Tracker{peers: make(map[string]map[string]netip.AddrPort), news: make(chan struct{})}
 	tr.srv = httptest.NewServer(tr)
 	t.Cleanup(tr.Close)
 	tr.URL = tr.srv.URL + "/announce"
@@ -48,6 +51,8 @@ func (t *Tracker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.seen = append(t.seen, q.Get("event"))
+	close(t.news)
+	t.news = make(chan struct{})
 	swarm := t.peers[infohash]
 	if swarm == nil {
 		swarm = make(map[string]netip.AddrPort)
@@ -73,4 +78,23 @@ func (t *Tracker) Events() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return append([]string(nil), t.seen...)
+}
+
+// Wait returns when an announce with this event has come. If ctx ends first, the test
+// fails.
+func (t *Tracker) Wait(ctx context.Context, tb testing.TB, event string) {
+	tb.Helper()
+	for {
+		t.mu.Lock()
+		seen, news := slices.Contains(t.seen, event), t.news
+		t.mu.Unlock()
+		if seen {
+			return
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			tb.Fatalf("no announce %q came to the tracker", event)
+		}
+	}
 }

@@ -1,0 +1,100 @@
+package swarm_test
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"shoal/swarm"
+	"shoal/swarm/swarmtest"
+)
+
+func TestLiarAndAnHonestPeer(t *testing.T) {
+	c := newContent(t, 2<<20)
+	seed := newSeed(t, c, swarm.Config{Limits: swarm.Limits{LANUp: 4 << 20}})
+	// It has an address of its own, because addresses are what is banned.
+	liar := swarmtest.NewPeer(t, "127.0.0.2:0", c.info.Ref().Infohash, c.info.Pieces(), func(_, _, length uint32) []byte {
+		return make([]byte, length)
+	})
+	n := newNode(t, swarm.Config{})
+	dst := filepath.Join(t.TempDir(), "got")
+	got, err := n.Fetch(withPatience(t), c.info, dst, swarm.FetchOptions{Peers: []string{liar.Addr, seed.Addr().String()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.check(t, dst)
+	if liar.Requests.Load() == 0 {
+		t.Errorf("nothing was asked of the liar; got %+v", got)
+	}
+}
+
+func TestStallersAndAnHonestPeer(t *testing.T) {
+	c := newContent(t, 1<<20)
+	seed := newSeed(t, c, swarm.Config{Limits: swarm.Limits{LANUp: 1 << 20}})
+	peers := []string{}
+	var stallers []*swarmtest.Peer
+	for range 10 {
+		s := swarmtest.NewPeer(t, "127.0.0.1:0", c.info.Ref().Infohash, c.info.Pieces(), func(_, _, _ uint32) []byte { return nil })
+		stallers = append(stallers, s)
+		peers = append(peers, s.Addr)
+	}
+	n := newNode(t, swarm.Config{})
+	dst := filepath.Join(t.TempDir(), "got")
+	if _, err := n.Fetch(withPatience(t), c.info, dst, swarm.FetchOptions{Peers: append(peers, seed.Addr().String())}); err != nil {
+		t.Fatal(err)
+	}
+	c.check(t, dst)
+	var asked int64
+	for _, s := range stallers {
+		asked += s.Requests.Load()
+	}
+	if asked == 0 {
+		t.Error("nothing was asked of the stallers")
+	}
+}
+
+func TestFloodOfSilentConnections(t *testing.T) {
+	c := newContent(t, 1<<20)
+	seed := newSeed(t, c, swarm.Config{})
+	for range 200 {
+		silent, err := net.Dial("tcp", seed.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer silent.Close()
+	}
+	n := newNode(t, swarm.Config{})
+	dst := filepath.Join(t.TempDir(), "got")
+	if _, err := n.Fetch(withPatience(t), c.info, dst, swarm.FetchOptions{Peers: []string{seed.Addr().String()}}); err != nil {
+		t.Fatal(err)
+	}
+	c.check(t, dst)
+}
+
+// A peer with a piece it can no longer read must not stop those that ask for it.
+func TestSourceIsTruncatedWhileItIsServed(t *testing.T) {
+	c := newContent(t, 2<<20)
+	broken := newSeed(t, c, swarm.Config{})
+	copied := filepath.Join(t.TempDir(), "copy")
+	if err := os.WriteFile(copied, c.data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	good := newNode(t, swarm.Config{Limits: swarm.Limits{LANUp: 2 << 20}})
+	if err := good.Seed(t.Context(), c.info, copied, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(c.path, 100<<10); err != nil {
+		t.Fatal(err)
+	}
+	n := newNode(t, swarm.Config{})
+	dst := filepath.Join(t.TempDir(), "got")
+	o := swarm.FetchOptions{Peers: []string{broken.Addr().String(), good.Addr().String()}}
+	if _, err := n.Fetch(withPatience(t), c.info, dst, o); err != nil {
+		t.Fatal(err)
+	}
+	c.check(t, dst)
+	if st := broken.Stats().Torrents; len(st) != 1 || st[0].Verified == int64(len(c.data)) {
+		t.Errorf("the broken source still claims to have all: %+v", st)
+	}
+}
