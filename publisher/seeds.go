@@ -49,12 +49,15 @@ func newSeeds(p *Publisher, node *swarm.Node) *seeds {
 func (s *seeds) follow(ctx context.Context, tr *tracker.Tracker, ready func()) {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
-	var last string
+	last := "nothing was looked at yet"
 	var again time.Time // when to try once more although nothing has changed
 	for ctx.Err() == nil {
 		stamp, err := s.p.repo.Stamp()
+		if err != nil {
+			stamp = err.Error() // the same trouble again is no news
+		}
 		now := time.Now()
-		if err != nil || stamp != last || !again.IsZero() && now.After(again) {
+		if stamp != last || !again.IsZero() && now.After(again) {
 			last, again = stamp, time.Time{}
 			if !s.round(ctx, tr, now) {
 				again = now.Add(retryFail)

@@ -50,7 +50,7 @@ func (r *Repo) Lock(before func(step string) error) (*Writer, error) {
 	// For the message above only; the lock itself ends with the process.
 	os.WriteFile(name, fmt.Appendln(nil, os.Getpid()), 0o644)
 	w := &Writer{r: r, lock: l, before: before}
-	if err := os.RemoveAll(filepath.Join(r.dir, tmpDir)); err == nil {
+	if err = os.RemoveAll(filepath.Join(r.dir, tmpDir)); err == nil {
 		err = mkdirAll(filepath.Join(r.dir, tmpDir))
 	}
 	if err != nil {
