@@ -32,8 +32,6 @@ func refusal(err error, ch Channel) error {
 		f.Do("publisher: two manifests are signed with one number; compare the repositories, then publish with the next sequence")
 	case fault.RootBehind:
 		f.Do("get the newer roots from any source, then check again")
-	case fault.RootExpired:
-		f.Do("root keepers: shoal trust draft --from the last root, with a later expiry, and publish it")
 	case fault.Expired:
 		f.Do("publisher: shoal channel refresh %s", ch)
 	case fault.Policy:
