@@ -238,7 +238,8 @@ func (e *Engine) Revert(ctx context.Context, p Program, version string, authoriz
 
 // Recover finishes what a crash interrupted, and is a no-op otherwise: Result.State
 // is then Idle. It must run at start, before anything else touches the program; a
-// second run does nothing. The error is as Apply's, and nil for Aborted.
+// second run does nothing. The error is as Apply's, and nil where nothing was lost but
+// the attempt: a crash before the swap.
 func (e *Engine) Recover(ctx context.Context, p Program) (Result, error) {
 	p, err := p.defaults()
 	if err != nil {

@@ -359,6 +359,12 @@ func TestRefusedBeforeAnythingIsTouched(t *testing.T) {
 			m.mem.dirs[memTargetDir].mode |= 0o002 | fs.ModeSticky
 		}, fault.UnsafePath},
 		{"parent-writable-by-all", func(m *machine, _ *Program, _ *Update) { m.mem.dirs["/opt"].mode |= 0o002 }, fault.UnsafePath},
+		{"directory-writable-by-a-group", func(m *machine, _ *Program, _ *Update) {
+			m.mem.dirs[memTargetDir].mode |= 0o020
+			m.mem.dirs[memTargetDir].gid = 54321
+		}, fault.UnsafePath},
+		{"directory-of-another-user", func(m *machine, _ *Program, _ *Update) { m.mem.dirs[memTargetDir].uid = 54321 }, fault.UnsafePath},
+		{"parent-of-another-user", func(m *machine, _ *Program, _ *Update) { m.mem.dirs["/opt"].uid = 54321 }, fault.UnsafePath},
 		{"no-space", func(m *machine, _ *Program, _ *Update) { m.mem.space.Bytes = 1 << 20 }, fault.NoSpace},
 		{"no-inodes", func(m *machine, _ *Program, _ *Update) { m.mem.space.Files, m.mem.space.Inodes = 3, true }, fault.NoSpace},
 		{"directory-is-not-there", func(_ *machine, p *Program, _ *Update) { p.Target.Path = "/opt/other/acme" }, fault.ApplyFailed},
@@ -376,6 +382,35 @@ func TestRefusedBeforeAnythingIsTouched(t *testing.T) {
 			}
 			m.assertWhole(t, "refused", oldProgram)
 			m.assertTidy(t, "refused")
+		})
+	}
+}
+
+func TestDirectoriesThatAreSafeEnough(t *testing.T) {
+	rows := []struct {
+		name string
+		set  func(*machine, *Program)
+	}{
+		{"sticky-parent", func(m *machine, _ *Program) { m.mem.dirs["/opt"].mode |= 0o022 | fs.ModeSticky }},
+		{"writable-by-group-root", func(m *machine, _ *Program) { m.mem.dirs[memTargetDir].mode |= 0o020 }},
+		{"accepted-by-the-operator", func(m *machine, p *Program) {
+			m.mem.dirs[memTargetDir].mode |= 0o022
+			p.Target.AllowInsecureDir = true
+		}},
+		// Whoever owns both decides what runs there anyway.
+		{"program-and-directory-of-one-user", func(m *machine, p *Program) {
+			m.mem.dirs[memTargetDir].uid = 54321
+			m.mem.dirs[memTargetDir].names["acme"].meta.UID = 54321
+		}},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			m := newMachine(SwapRename, false)
+			p := m.program()
+			r.set(m, &p)
+			if res, err := m.engine().Apply(t.Context(), p, updateTo(newProgram)); err != nil || res.State != Confirmed {
+				t.Errorf("%+v, %v", res, err)
+			}
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -255,7 +256,7 @@ func (s *session) fail(what string, err error) (Result, error) {
 // outcome tells why the old version is back.
 func (s *session) outcome() error {
 	j := s.j
-	to, from := title(j.App, j.to()), title(j.App, j.from())
+	to, from := title(j.App, j.to()), cmp.Or(j.FromRelease.Version, title(j.App, j.from()))
 	code := fault.Code(j.Code)
 	var e *fault.Error
 	switch {

@@ -54,8 +54,8 @@ func TestPreHookCanRunTheStagedFile(t *testing.T) {
 			t.Errorf("exit %s: %+v, %v", status, res, err)
 		}
 		h, err := d.engine().History(d.program(SwapRename).Target)
-		if err != nil {
-			t.Fatal(err)
+		if err != nil || len(h) == 0 {
+			t.Fatalf("history %+v, %v", h, err)
 		}
 		if hook := h[len(h)-1].Hooks; len(hook) != 1 || !strings.HasPrefix(hook[0].Output, "self-check of "+d.dir) {
 			t.Errorf("exit %s: hooks %+v", status, hook)

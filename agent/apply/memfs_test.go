@@ -31,6 +31,7 @@ type memFS struct {
 
 type memDir struct {
 	mode           fs.FileMode
+	uid, gid       int
 	names, durable map[string]*memNode
 }
 
@@ -178,7 +179,7 @@ func (m *memFS) Lstat(path string) (Info, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if d := m.dirs[path]; d != nil {
-		return Info{Mode: d.mode}, nil
+		return Info{Mode: d.mode, UID: d.uid, GID: d.gid}, nil
 	}
 	_, _, n, err := m.at("lstat", path)
 	if err == nil && n == nil {

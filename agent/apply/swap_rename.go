@@ -5,12 +5,15 @@ package apply
 // other.
 type renamer struct{ binary }
 
-func (r *renamer) swap(j *journal) error {
-	if err := r.stillStaged(j); err != nil {
+func (r *renamer) swap(j *journal) error { return r.renameOver(j) }
+
+// renameOver puts the staged file over the target, or where there is none.
+func (b *binary) renameOver(j *journal) error {
+	if err := b.stillStaged(j); err != nil {
 		return err
 	}
-	if err := r.fs.Rename(j.Staged, r.target); err != nil {
+	if err := b.fs.Rename(j.Staged, b.target); err != nil {
 		return err
 	}
-	return r.fs.SyncDir(r.dir())
+	return b.fs.SyncDir(b.dir())
 }

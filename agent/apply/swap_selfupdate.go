@@ -30,8 +30,7 @@ type selfupdater struct{ binary }
 
 func (s *selfupdater) swap(j *journal) error {
 	if j.From.absent() {
-		// CommitBinary wants something to move away.
-		return (&renamer{s.binary}).swap(j)
+		return s.renameOver(j) // CommitBinary wants something to move away
 	}
 	if now, err := s.fs.Lstat(s.target); err != nil || !now.Mode.IsRegular() {
 		// It would delete its only other copy of the old program first.

@@ -85,6 +85,9 @@ var (
 // eachScenario runs f for each scenario with each swapper, with hard links or
 // without.
 func eachScenario(t *testing.T, links []string, f func(t *testing.T, s scenario, make func() *machine)) {
+	if raceDetector && !thorough {
+		t.Skip("takes minutes with the race detector, and is all in one goroutine")
+	}
 	for _, s := range scenarios {
 		for _, swap := range swaps {
 			for _, links := range links {
