@@ -4,7 +4,6 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,7 +33,7 @@ type Config struct {
 	// Serve says how releases are given away.
 	Serve ServeConfig
 	// Mirrors are other places that serve copies of the repository: base URLs, or
-	// absolute directories. What they have is compared before anything is signed.
+	// directories. What they have is compared before anything is signed.
 	Mirrors []string
 	// Logger receives what Serve does. If nil, nothing is logged.
 	Logger *slog.Logger
@@ -114,8 +113,8 @@ func (c *Config) Validate() error {
 		}
 	}
 	for _, m := range c.Mirrors {
-		if _, err := parsePublicURL(m); err != nil && !filepath.IsAbs(m) {
-			return bad("mirrors", "%q is neither a base URL such as https://mirror.acme.lan/shoal nor an absolute directory", m)
+		if _, err := parsePublicURL(m); m == "" || err != nil && strings.Contains(m, "://") {
+			return bad("mirrors", "%q is neither a base URL such as https://mirror.acme.lan/shoal nor a directory", m)
 		}
 	}
 	if c.Serve.Up < 0 {

@@ -17,10 +17,12 @@ package publisher
 
 import (
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"shoal/internal/fault"
 	"shoal/manifest"
+	"shoal/manifest/tree"
 	"shoal/publisher/repo"
 )
 
@@ -93,4 +95,13 @@ func findChannel(root *manifest.Root, app, name string) (manifest.Channel, error
 	}
 	return manifest.Channel{}, fault.New(fault.ChannelGone, "this fleet's root has no channel %q", name).
 		Line("It has %s.", list(all)).Fact("channels", all)
+}
+
+// NewestRoot is the file of the newest root in the repository.
+func (p *Publisher) NewestRoot() (string, error) {
+	root, err := p.repo.Root()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(p.Tree(), filepath.FromSlash(tree.Root(root.Version))), nil
 }

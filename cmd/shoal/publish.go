@@ -18,6 +18,7 @@ import (
 	"shoal/keys"
 	"shoal/manifest"
 	"shoal/publisher"
+	"shoal/publisher/ceremony"
 )
 
 const maxNotesFile = 64 << 10 // of which a manifest takes 4 KiB; more is another kind of file
@@ -26,9 +27,29 @@ const maxNotesFile = 64 << 10 // of which a manifest takes 4 KiB; more is anothe
 type publishFlags struct {
 	publisher.PublishRequest
 	app, channel, notes, envelope, data string
-	platforms, keys                     []string
+	platforms, keys, block, unblock     []string
 	critical, security                  bool
 	expires                             units.Duration
+}
+
+// draftFlags are those that say what a release is.
+func (f *publishFlags) draftFlags(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.Version, "version", "", "the release's `VERSION`")
+	fl.StringVar(&f.channel, "channel", "", "`CHANNEL`, or APP/CHANNEL; may be left out where there is one")
+	fl.StringVar(&f.app, "app", "", "`NAME` of the app, where there are several")
+	fl.StringArrayVar(&f.platforms, "platform", nil, "a file and what it was built for: `os/arch=FILE`; may be given again")
+	fl.StringVar(&f.Kind, "kind", manifest.KindBinary, "what the files are: binary, tree or installer")
+	fl.StringVar(&f.notes, "notes", "", "`FILE` with the release notes, plain text")
+	fl.BoolVar(&f.security, "security", false, "the release fixes a security problem")
+	fl.BoolVar(&f.critical, "critical", false, "the release is critical")
+	fl.BoolVar(&f.Immediate, "immediate", false, "with --critical: machines do not wait for their maintenance window")
+	fl.Var(&f.expires, "expires", "how long the release is believed; by default as configured, else as root allows")
+	fl.Int64Var(&f.Sequence, "sequence", 0, "jump forward to this sequence `N`")
+	fl.BoolVar(&f.AllowVersionRegress, "allow-version-regress", false, "let the version be older than the published one")
+	fl.StringArrayVar(&f.block, "block", nil, "let no machine run this content any more: `SHA256[=REASON]`; may be given again")
+	fl.StringArrayVar(&f.unblock, "unblock", nil, "let machines run this content again: `SHA256`; may be given again")
+	cmd.MarkFlagsMutuallyExclusive("security", "critical")
 }
 
 func newPublishCmd(c *cli) *cobra.Command {
@@ -49,42 +70,36 @@ left in this directory for the next signer.`,
 			if err != nil {
 				return err
 			}
+			ctx, cancel := c.withTimeout(cmd.Context(), 0)
+			defer cancel()
+			if f.envelope != "" {
+				if root, err := ceremony.IsRoot(f.envelope); err != nil || root {
+					return c.publishRoot(ctx, cfg, &f, args, err)
+				}
+			}
 			p, err := publisher.Open(cfg)
 			if err != nil {
 				return err
 			}
-			ctx, cancel := c.withTimeout(cmd.Context(), 0)
-			defer cancel()
 			res, err := c.publish(ctx, p, cfg, &f, args)
 			if err != nil {
 				return c.nextWithConfig(err)
 			}
+			c.warnAll(res.Warnings)
 			return c.print("shoal.publish/v1", res, func(w io.Writer) { c.writePublish(w, res) })
 		},
 	}
+	f.draftFlags(cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&f.Version, "version", "", "the release's `VERSION`")
-	fl.StringVar(&f.channel, "channel", "", "`CHANNEL`, or APP/CHANNEL; may be left out where there is one")
-	fl.StringVar(&f.app, "app", "", "`NAME` of the app, where there are several")
-	fl.StringArrayVar(&f.platforms, "platform", nil, "a file and what it was built for: `os/arch=FILE`; may be given again")
-	fl.StringVar(&f.Kind, "kind", manifest.KindBinary, "what the files are: binary, tree or installer")
-	fl.StringVar(&f.notes, "notes", "", "`FILE` with the release notes, plain text")
-	fl.BoolVar(&f.security, "security", false, "the release fixes a security problem")
-	fl.BoolVar(&f.critical, "critical", false, "the release is critical")
-	fl.BoolVar(&f.Immediate, "immediate", false, "with --critical: machines do not wait for their maintenance window")
-	fl.Var(&f.expires, "expires", "how long the release is believed; by default as configured, else as root allows")
-	fl.Int64Var(&f.Sequence, "sequence", 0, "jump forward to this sequence `N`")
-	fl.BoolVar(&f.AllowVersionRegress, "allow-version-regress", false, "let the version be older than the published one")
 	fl.StringArrayVar(&f.keys, "key", nil, "sign with this key: `REF`; may be given again; by default the configured ones")
 	fl.BoolVar(&f.DryRun, "dry-run", false, "check everything, sign and change nothing")
 	fl.BoolVar(&f.DraftOnly, "draft", false, "write the draft for review and signing elsewhere, publish nothing")
-	fl.StringVar(&f.envelope, "envelope", "", "publish this signed `FILE`, or add a signature to it")
+	fl.StringVar(&f.envelope, "envelope", "", "publish this signed `FILE`, a release or a root, or add a signature to a release")
 	fl.StringVar(&f.data, "data", "", "with --envelope: look for the files in `DIR`")
 	c.passphraseFlag(cmd)
-	cmd.MarkFlagsMutuallyExclusive("security", "critical")
 	cmd.MarkFlagsMutuallyExclusive("dry-run", "draft")
 	for _, other := range []string{"version", "platform", "notes", "security", "critical", "immediate", "expires", "sequence",
-		"allow-version-regress", "draft", "channel", "app", "kind"} {
+		"allow-version-regress", "draft", "channel", "app", "kind", "block", "unblock"} {
 		cmd.MarkFlagsMutuallyExclusive("envelope", other)
 	}
 	cmd.MarkFlagsOneRequired("version", "envelope")
@@ -101,21 +116,31 @@ func (c *cli) publish(ctx context.Context, p *publisher.Publisher, cfg publisher
 	if f.data != "" {
 		return nil, usagef("--data goes with --envelope").Do("name the files themselves")
 	}
-	req := f.PublishRequest
-	name := f.channel
-	if f.app != "" && !strings.Contains(name, "/") {
-		name = f.app + "/" + name
-	}
-	var err error
-	if req.Channel, err = p.Channel(name); err != nil {
+	req, err := f.request(p, args)
+	if err != nil {
 		return nil, err
+	}
+	if err := c.confirmJump(req); err != nil {
+		return nil, err
+	}
+	req.Keys = open
+	return p.Publish(ctx, req)
+}
+
+// request is what the flags ask for.
+func (f *publishFlags) request(p *publisher.Publisher, args []string) (publisher.PublishRequest, error) {
+	req := f.PublishRequest
+	req.Expires = f.expires.Duration()
+	var err error
+	if req.Channel, err = p.Channel(channelName(f.app, f.channel)); err != nil {
+		return req, err
 	}
 	if req.Files, err = filesToPublish(f.platforms, args); err != nil {
-		return nil, err
+		return req, err
 	}
 	if f.notes != "" {
 		if req.Notes, err = readNotes(f.notes); err != nil {
-			return nil, err
+			return req, err
 		}
 	}
 	switch {
@@ -125,19 +150,41 @@ func (c *cli) publish(ctx context.Context, p *publisher.Publisher, cfg publisher
 		req.Severity = "security"
 	}
 	if f.Immediate && !f.critical {
-		return nil, usagef("--immediate goes with --critical")
+		return req, usagef("--immediate goes with --critical")
 	}
-	if f.Sequence != 0 && !f.DryRun {
-		yes, err := c.confirm(fmt.Sprintf("The numbers of %s below %d can never be used again. Go on?", req.Channel, f.Sequence))
+	for _, s := range f.block {
+		sum, reason, _ := strings.Cut(s, "=")
+		digest, err := digestFlag("block", sum)
 		if err != nil {
-			return nil, err
+			return req, err
 		}
-		if !yes {
-			return nil, fault.New(fault.Interrupted, "nothing was published: the answer was no")
-		}
+		req.Block = append(req.Block, manifest.Blocked{SHA256: digest, Reason: reason})
 	}
-	req.Expires, req.Keys = f.expires.Duration(), open
-	return p.Publish(ctx, req)
+	for _, s := range f.unblock {
+		digest, err := digestFlag("unblock", s)
+		if err != nil {
+			return req, err
+		}
+		req.Unblock = append(req.Unblock, digest)
+	}
+	return req, nil
+}
+
+// channelName joins --app and --channel.
+func channelName(app, channel string) string {
+	if app != "" && !strings.Contains(channel, "/") {
+		return app + "/" + channel
+	}
+	return channel
+}
+
+// digestFlag reads a SHA-256, with "sha256:" before it or without.
+func digestFlag(flag, value string) (manifest.Digest, error) {
+	d, err := manifest.ParseDigest(strings.TrimPrefix(value, "sha256:"))
+	if err != nil {
+		return d, usagef("--%s: %w", flag, err)
+	}
+	return d, nil
 }
 
 func filesToPublish(platforms, args []string) ([]publisher.File, error) {

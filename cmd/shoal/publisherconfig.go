@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"shoal/cmd/shoal/internal/config"
@@ -29,6 +30,11 @@ func (c *cli) publisherConfig() (publisher.Config, error) {
 	for i, ref := range cfg.Keys.Release {
 		cfg.Keys.Release[i] = refBeside(loaded.Origins["keys.release"], ref)
 	}
+	for i, place := range cfg.Mirrors {
+		if !strings.Contains(place, "://") {
+			cfg.Mirrors[i] = beside(loaded.Origins["mirrors"], place)
+		}
+	}
 	c.passphraseDefault = cfg.Keys.PassphraseFile
 	cfg.Logger = c.serviceLog(file.Log.Level, file.Log.Format)
 	return cfg, nil
@@ -36,7 +42,7 @@ func (c *cli) publisherConfig() (publisher.Config, error) {
 
 func publisherFromFile(f config.Publisher) publisher.Config {
 	cfg := publisher.Config{
-		App: f.App, Store: f.Store,
+		App: f.App, Store: f.Store, Mirrors: slices.Clone(f.Mirrors),
 		Keys: publisher.KeysConfig{Release: append([]string(nil), f.Keys.Release...), PassphraseFile: f.Keys.PassphraseFile},
 		Serve: publisher.ServeConfig{
 			Listen: f.Serve.Listen, Swarm: f.Serve.Swarm, PublicURL: f.Serve.PublicURL, Up: f.Serve.Up.Bytes(),

@@ -15,11 +15,11 @@ import (
 func newReleaseCmd(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "release",
-		Short: "Look at what was released",
+		Short: "Look at what was released, and take a release back",
 		Example: `  shoal release list
   shoal release show 2.4.1`,
 	}
-	cmd.AddCommand(newReleaseListCmd(c), newReleaseShowCmd(c))
+	cmd.AddCommand(newReleaseListCmd(c), newReleaseShowCmd(c), newReleaseYankCmd(c))
 	return cmd
 }
 
@@ -57,6 +57,7 @@ func newReleaseListCmd(c *cli) *cobra.Command {
 
 func newReleaseShowCmd(c *cli) *cobra.Command {
 	var channel string
+	var recipe bool
 	cmd := &cobra.Command{
 		Use:   "show VERSION",
 		Short: "Show one release: its files, who signed, until when it is believed",
@@ -73,6 +74,9 @@ func newReleaseShowCmd(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if recipe {
+				return c.verifyRecipe(cmd.Context(), ch, args[0])
+			}
 			info, err := p.Release(ch, args[0])
 			if err != nil {
 				return err
@@ -81,6 +85,7 @@ func newReleaseShowCmd(c *cli) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&channel, "channel", "", "`CHANNEL`, or APP/CHANNEL; may be left out where there is one")
+	cmd.Flags().BoolVar(&recipe, "verify-recipe", false, "print a script that checks it with jq, sha256sum and ssh-keygen alone")
 	return cmd
 }
 

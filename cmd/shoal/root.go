@@ -39,10 +39,10 @@ func newRootCmd(c *cli) *cobra.Command {
 		&cobra.Group{ID: groupCeremony, Title: "Keys and trust"},
 		&cobra.Group{ID: groupTools, Title: "Looking around"},
 	)
-	addGroup(root, groupEveryday, newInitCmd(c), newPublishCmd(c), newServeCmd(c), newReleaseCmd(c), newLinkCmd(c))
+	addGroup(root, groupEveryday, newInitCmd(c), newPublishCmd(c), newServeCmd(c), newReleaseCmd(c), newChannelCmd(c), newLinkCmd(c))
 	addGroup(root, groupMachine, newAgentCmd(c))
-	addGroup(root, groupCeremony, newKeysCmd(c))
-	addGroup(root, groupTools, newDemoCmd(c), newExplainCmd(c), newConfigCmd(c), newCompletionCmd(c), newVersionCmd(c))
+	addGroup(root, groupCeremony, newKeysCmd(c), newTrustCmd(c), newManifestCmd(c))
+	addGroup(root, groupTools, newDemoCmd(c), newVerifyCmd(c), newExplainCmd(c), newConfigCmd(c), newCompletionCmd(c), newVersionCmd(c))
 	finish(c, root)
 	return root
 }

@@ -1,6 +1,7 @@
 package ceremony
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -245,4 +246,31 @@ func (f *Fleet) Last(ch manifest.Channel) *manifest.Manifest {
 		return nil
 	}
 	return c.Latest
+}
+
+// ManifestInfo is what a manifest file says, verified by nobody.
+type ManifestInfo struct {
+	Channel  manifest.Channel `json:"channel"`
+	Version  string           `json:"version"`
+	Epoch    int64            `json:"epoch"`
+	Sequence int64            `json:"sequence"`
+	FleetID  manifest.FleetID `json:"fleet_id"`
+	Payload  manifest.Digest  `json:"payload_sha256"`
+	Document json.RawMessage  `json:"manifest"` // the payload itself
+	KeyIDs   []keys.ID        `json:"keyids"`   // of the signatures, as they say
+}
+
+// DescribeManifest tells what a file says.
+func DescribeManifest(f *ManifestFile) *ManifestInfo {
+	m := f.Manifest
+	info := &ManifestInfo{
+		Channel: m.Name(), Version: m.Release.Version, Epoch: m.Epoch, Sequence: m.Sequence,
+		FleetID: manifest.FleetID(m.Repo), Payload: f.Hash(), Document: f.Payload, KeyIDs: []keys.ID{},
+	}
+	if f.Envelope != nil {
+		for _, s := range f.Envelope.Signatures {
+			info.KeyIDs = append(info.KeyIDs, s.KeyID)
+		}
+	}
+	return info
 }

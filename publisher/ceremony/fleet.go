@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"shoal/internal/fault"
+	"shoal/keys"
 	"shoal/manifest"
 	"shoal/manifest/tree"
 	"shoal/publisher/repo"
@@ -298,4 +299,26 @@ func span(d time.Duration) string {
 		return fmt.Sprintf("%d h", d/time.Hour)
 	}
 	return d.String()
+}
+
+// Key is the key of the newest root that name means: its fingerprint, its comment, or
+// the part of that before the "@".
+func (f *Fleet) Key(name string) (keys.PublicKey, bool) {
+	e := &editor{root: f.Root}
+	id, err := e.find(name)
+	if err != nil {
+		return keys.PublicKey{}, false
+	}
+	k, err := keys.ParsePublicKey(f.Root.Keys[id])
+	return k, err == nil
+}
+
+// Includes checks that f's chain has the newest root of named.
+func (f *Fleet) Includes(named *Fleet) error {
+	have, err := f.rootHash(named.Root.Version)
+	if err == nil && have != named.Hash {
+		err = fault.New(fault.RootChain, "%s has not got the root %d that was named", f.where, named.Root.Version).
+			Line("The one that was named has payload %s.", named.Hash).Fact("want", named.Hash.String())
+	}
+	return err
 }

@@ -8,6 +8,7 @@ type Publisher struct {
 	Keys     Keyring   `yaml:"keys" mapstructure:"keys" doc:"who signs: references file: agent: env: stdin: cmd:"`
 	Channels []Channel `yaml:"channels" mapstructure:"channels" doc:"the app's channels"`
 	Serve    Serve     `yaml:"serve" mapstructure:"serve" doc:"how releases are given away"`
+	Mirrors  []string  `yaml:"mirrors" mapstructure:"mirrors" doc:"other places that serve a copy, compared before anything is signed"`
 	Store    string    `yaml:"store" mapstructure:"store" doc:"where releases are kept"`
 	Log      Log       `yaml:"log" mapstructure:"log" doc:"what shoal serve writes about itself"`
 }
