@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 
 	"github.com/spf13/cobra"
@@ -63,6 +64,8 @@ real commands; nothing is installed, and everything is removed at the end.`,
 						printed(r)
 					}
 					c.say("\n  Still running, in %s.  End it with Ctrl-C.", where)
+					m1 := filepath.Join(where, "m1")
+					c.say("  Look around:  shoal --config %s --state %s agent status", filepath.Join(m1, "agent.yaml"), filepath.Join(m1, "state"))
 					<-ctx.Done()
 				}
 			}

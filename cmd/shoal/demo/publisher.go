@@ -33,9 +33,9 @@ type keyFile struct {
 
 // answer is what every command says with -o json: its result, or its error.
 type answer struct {
-	Code    string          `json:"code"`
-	Message string          `json:"message"`
-	Detail  json.RawMessage `json:"detail"`
+	Code    string         `json:"code"`
+	Message string         `json:"message"`
+	Detail  map[string]any `json:"detail"`
 	exit    int
 	raw     []byte
 }

@@ -19,12 +19,20 @@ type want struct {
 	what string // for people
 	code string
 	exit int
+	// why says more, from the detail of a machine's answer.
+	why func(detail map[string]any) string
 }
 
 var (
-	tooFew  = want{"too-few-signatures", "a release signed with one stolen key", "threshold", 2}
-	older   = want{"old-release", "an old release offered again", "rollback", 3}
-	crashes = want{"crashes-at-start", app + " " + badVersion + ", which crashes on start", "health_failed", 7}
+	tooFew = want{"too-few-signatures", "a release signed with one stolen key", "threshold", 2, func(d map[string]any) string {
+		return fmt.Sprintf("refused: %v of %v signatures", d["have"], d["want"])
+	}}
+	older = want{"old-release", "an old release offered again", "rollback", 3, func(d map[string]any) string {
+		return fmt.Sprintf("refused: it is %v, trusted is %v", d["found"], d["want"])
+	}}
+	crashes = want{"crashes-at-start", app + " " + badVersion + ", which crashes on start", "health_failed", 7, func(map[string]any) string {
+		return "reverted to " + newVersion
+	}}
 )
 
 // refusals shows what must not work. In the first two, whoever holds the publisher's
@@ -58,7 +66,13 @@ func (f *fleet) refusals(ctx context.Context) error {
 	if _, err := f.publish(ctx, badVersion); err != nil {
 		return err
 	}
-	return f.refuse(ctx, crashes, "update")
+	if err := f.refuse(ctx, crashes, "update"); err != nil {
+		return err
+	}
+	if len(f.result.Problems) == 0 {
+		f.say("  %s %s answered on all %d machines after each of them.", app, newVersion, len(f.machines))
+	}
+	return nil
 }
 
 // newest is the file of the channel's manifest in the publisher's tree.
@@ -72,6 +86,7 @@ func (f *fleet) refuse(ctx context.Context, w want, verb string) error {
 	answers := map[string]int{}
 	r := Refusal{Case: w.name, Code: w.code, Exit: w.exit, Running: newVersion}
 	var text string
+	var detail map[string]any
 	err := f.each(func(m *machine) error {
 		a, err := f.run(ctx, m.env, m.args("agent", verb)...)
 		if err != nil {
@@ -88,7 +103,7 @@ func (f *fleet) refuse(ctx context.Context, w want, verb string) error {
 			r.Code, r.Exit, r.Running = a.Code, a.exit, version
 			text = a.Message
 		} else if text == "" {
-			text = a.Message
+			text, detail = a.Message, a.Detail
 		}
 		return nil
 	})
@@ -100,7 +115,7 @@ func (f *fleet) refuse(ctx context.Context, w want, verb string) error {
 		f.problem("%s: %v (%s), want %s, exit %d, and %s answering on every machine", w.what, answers, text, w.code, w.exit, newVersion)
 		return nil
 	}
-	f.say("    ✓ %-44s %-14s exit %d   %s answers on all %d", w.what, w.code, w.exit, newVersion, len(f.machines))
+	f.say("    ✓ %-38s %-39s %s, exit %d", w.what, w.why(detail), w.code, w.exit)
 	return nil
 }
 
