@@ -34,6 +34,7 @@ func TestBucketRate(t *testing.T) {
 		d := newDrinker(500, 21) // the first is on credit
 		b.line(d)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if len(d.at) != 21 {
 			t.Fatalf("%d grants in a minute, want all 21", len(d.at))
 		}
@@ -69,6 +70,7 @@ func TestBucketSharesInTurn(t *testing.T) {
 		b.line(greedy)
 		b.line(modest)
 		time.Sleep(3050 * time.Millisecond)
+		synctest.Wait()
 		if modest.left != 0 || len(greedy.at) < 10 || len(greedy.at) > 12 {
 			t.Errorf("in 2 seconds one got %d and the other %d of 100 bytes, want 10 each", len(greedy.at), len(modest.at))
 		}
@@ -104,6 +106,7 @@ func TestBucketLoweredWhileWaiting(t *testing.T) {
 		b.line(d)
 		b.set(100)
 		time.Sleep(20500 * time.Millisecond)
+		synctest.Wait()
 		if len(d.at) != 3 || d.at[2] < 19*time.Second {
 			t.Errorf("grants at %v, want 10 seconds between them", d.at)
 		}
@@ -118,6 +121,7 @@ func TestBucketDoesNotHoard(t *testing.T) {
 		d := newDrinker(10, 1000)
 		b.line(d)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if got := len(d.at) * 10; got > 1200 {
 			t.Errorf("%d bytes in a second after an idle hour, want about 1000", got)
 		}
@@ -152,6 +156,7 @@ func TestBucketLeave(t *testing.T) {
 		b.line(here)
 		b.leave(gone)
 		time.Sleep(1100 * time.Millisecond)
+		synctest.Wait()
 		if len(gone.at) != 0 || len(here.at) != 1 {
 			t.Errorf("who left got %d, who stayed %d", len(gone.at), len(here.at))
 		}

@@ -118,6 +118,7 @@ func TestAcceptNeverSpins(t *testing.T) {
 			t.Errorf("accepted %d times without a pause", f.calls)
 		}
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if len(returned) != 0 || f.calls != 4 {
 			t.Errorf("accepted %d times, want once for each error and the end; returned %d", f.calls, len(returned))
 		}
