@@ -258,7 +258,9 @@ func (c *cli) writePublish(w io.Writer, res *publisher.PublishResult) {
 		return
 	}
 	if res.Previous != "" {
-		version = res.Previous + " → " + version
+		if res.Previous != version {
+			version = res.Previous + " → " + version
+		}
 		last, err := manifest.ParseOrder(res.PreviousOrder)
 		if err == nil && last.Epoch == res.Epoch {
 			sequence = fmt.Sprintf("sequence %d → %d", last.Sequence, res.Sequence)
@@ -267,6 +269,9 @@ func (c *cli) writePublish(w io.Writer, res *publisher.PublishResult) {
 		}
 	}
 	fmt.Fprintf(w, "%s  %s   %s   expires %s   everyone at once\n", res.Channel, version, sequence, res.Expires.Format("2006-01-02"))
+	if res.Blocked > 0 {
+		fmt.Fprintf(w, "Blocked: %d file(s) that no machine runs.\n", res.Blocked)
+	}
 	if len(res.Left) > 0 {
 		fmt.Fprintf(w, "Left out: %s had a build in %s and has none now; machines there stay as they are.\n",
 			strings.Join(res.Left, ", "), res.Previous)

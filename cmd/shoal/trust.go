@@ -25,12 +25,16 @@ before and by its own.`,
 	return cmd
 }
 
-// before is the fleet that --from names; nil for a first root.
-func (c *cli) before(ctx context.Context, from []string) (*ceremony.Fleet, error) {
-	if len(from) > 0 {
-		return ceremony.Source{Roots: from}.Open(ctx, false)
+// before is the fleet whose newest root --from names; nil where it names none.
+func (c *cli) before(ctx context.Context, from []string, lock bool) (*ceremony.Fleet, error) {
+	if len(from) == 0 {
+		return nil, nil
 	}
-	return nil, nil
+	var s ceremony.Source
+	if cfg, err := c.publisherConfig(); err == nil { // a root keeper's machine needs none
+		s = ceremonySource(cfg, nil)
+	}
+	return s.OpenFrom(ctx, from, lock)
 }
 
 func newTrustSignCmd(c *cli) *cobra.Command {
@@ -69,7 +73,7 @@ For a root that follows another, --from names that one; without it the configure
 // rootBefore is the fleet before the root in file: what --from names, or else, for any
 // but a first root, the configured repository.
 func (c *cli) rootBefore(ctx context.Context, file string, from []string, lock bool) (*ceremony.Fleet, error) {
-	fleet, err := c.before(ctx, from)
+	fleet, err := c.before(ctx, from, lock)
 	if err != nil || fleet != nil {
 		return fleet, err
 	}

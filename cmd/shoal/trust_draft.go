@@ -43,7 +43,7 @@ A KEY is a public key file; after --from also the fingerprint or the comment of 
 has. A ROLE is root, APP/CHANNEL or APP/CHANNEL:beacon.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			fleet, err := c.before(cmd.Context(), f.from)
+			fleet, err := c.before(cmd.Context(), f.from, false)
 			if err != nil {
 				return err
 			}

@@ -101,7 +101,9 @@ func (c *cli) printDocument(schema string, v any, doc []byte, out string, text f
 	}
 	var talk bytes.Buffer
 	text(&talk)
-	c.say("%s", strings.TrimRight(talk.String(), "\n"))
+	if talk.Len() > 0 {
+		c.say("%s", strings.TrimRight(talk.String(), "\n"))
+	}
 	return c.print(schema, v, func(w io.Writer) { w.Write(doc) })
 }
 

@@ -95,6 +95,35 @@ func (s Source) Open(ctx context.Context, lock bool) (_ *Fleet, err error) {
 	return f, err
 }
 
+// OpenFrom is Open for the fleet whose newest root is in the files roots. Where the
+// repository of s is of that fleet it is used instead, since it knows the releases too;
+// when it has a newer root than was named, the code is root_behind.
+func (s Source) OpenFrom(ctx context.Context, roots []string, lock bool) (*Fleet, error) {
+	named, err := Source{Roots: roots, Pin: s.Pin, Clock: s.Clock}.Open(ctx, false)
+	if err != nil || s.Store == "" {
+		return named, err
+	}
+	f, err := s.Open(ctx, lock)
+	switch {
+	case errors.Is(err, fault.Locked):
+		return nil, err
+	case err != nil || f.ID != named.ID || f.Root.Version < named.Root.Version:
+		f.Close()
+		return named, nil
+	}
+	if err := f.Includes(named); err != nil {
+		f.Close()
+		return nil, err
+	}
+	if f.Root.Version > named.Root.Version {
+		f.Close()
+		return nil, fault.New(fault.RootBehind, "root %d is not the newest: %s has root %d", named.Root.Version, s.Store, f.Root.Version).
+			Line("A root follows the newest one, or no machine takes it.").
+			Do("name the newest root").Fact("want", f.Root.Version).Fact("found", named.Root.Version)
+	}
+	return f, nil
+}
+
 func (s Source) time() time.Time {
 	if s.Clock == nil {
 		return time.Now().UTC().Truncate(time.Second)

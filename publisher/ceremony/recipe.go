@@ -25,16 +25,27 @@ func (f *Fleet) Recipe(ch manifest.Channel, version string) (string, error) {
 		if r.m.Release.Version != version && r.m.Order().String() != version {
 			continue
 		}
+		if spec, _ := f.Root.Channel(ch); r.m.Epoch < spec.Epoch {
+			return "", fault.New(fault.Policy, "%s %s (%s) is of an epoch that root has ended", ch, r.m.Release.Version, r.m.Order()).
+				Line("What was signed there counts for nothing, however good the signatures are.").Do("shoal release list")
+		}
 		path := r.path
 		if i == 0 { // the channel's own
 			path = filepath.Join(f.repo.Tree(), filepath.FromSlash(tree.Manifest(ch)))
 		}
-		return f.script(ch, &r, path), nil
+		dir, err := filepath.Abs(f.repo.Tree())
+		if err == nil {
+			path, err = filepath.Abs(path)
+		}
+		if err != nil {
+			return "", fault.New(fault.IO, "finding the repository: %w", err)
+		}
+		return f.script(ch, &r, dir, path), nil
 	}
 	return "", fault.New(fault.NotFound, "%s has no release %q that its keys have signed", ch, version).Do("shoal release list")
 }
 
-func (f *Fleet) script(ch manifest.Channel, r *release, path string) string {
+func (f *Fleet) script(ch manifest.Channel, r *release, dir, path string) string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	p("#!/bin/bash")
@@ -42,7 +53,7 @@ func (f *Fleet) script(ch manifest.Channel, r *release, path string) string {
 	p("# The fleet id is the one thing to know from elsewhere: compare it with what you were given.")
 	p("set -eu")
 	p("fleet=%s", f.ID)
-	p("tree=%s", quote(f.repo.Tree()))
+	p("tree=%s", quote(dir))
 	p("manifest=%s", quote(path))
 	b.WriteString(recipeHead)
 	p("# The fleet is named by the hash of its first root.")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -54,6 +55,7 @@ func (f *Fleet) Verify(ctx context.Context, path string) (*Belongs, error) {
 	}
 	res := &Belongs{FleetID: manifest.FleetID(f.ID), SHA256: sum, Length: length, In: []Membership{}}
 	looked := 0
+	var void []string
 	for i := range f.state.Channels {
 		ch := &f.state.Channels[i]
 		if ch.Latest != nil {
@@ -69,7 +71,13 @@ func (f *Fleet) Verify(ctx context.Context, path string) (*Belongs, error) {
 		}
 		looked += len(all)
 		for _, r := range all {
-			if m, ok := r.holds(sum); ok {
+			m, ok := r.holds(sum)
+			switch {
+			case !ok:
+			case r.m.Epoch < ch.Spec.Epoch:
+				// Root ended it because somebody else may have signed there too.
+				void = append(void, fmt.Sprintf("%s %s (%s) had it, in an epoch that root has ended: what was signed there counts for nothing.", ch.Name, r.m.Release.Version, r.m.Order()))
+			default:
 				m.Current = ch.Held != nil && ch.Held.Hash == r.hash
 				m.Expired = !f.now.Before(r.m.Expires)
 				res.In = append(res.In, m)
@@ -77,8 +85,12 @@ func (f *Fleet) Verify(ctx context.Context, path string) (*Belongs, error) {
 		}
 	}
 	if len(res.In) == 0 {
-		return nil, fault.New(fault.ContentMismatch, "%q is of no release that this fleet has signed", path).
-			Line("It has %d bytes and sha256 %s.", length, sum).
+		e := fault.New(fault.ContentMismatch, "%q is of no release that this fleet has signed", path).
+			Line("It has %d bytes and sha256 %s.", length, sum)
+		for _, line := range void {
+			e.Line("%s", line)
+		}
+		return nil, e.
 			Line("Looked at %d releases of the fleet %s, in %s.", looked, f.ID.Prefixed(), f.where).
 			Do("if it should be of an older release, look where that was published: --tree DIR, or its envelope: --manifest FILE").
 			Fact("sha256", sum.String()).Fact("releases", looked)
