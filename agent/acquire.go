@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -47,10 +46,14 @@ func (a *Agent) acquire(ctx context.Context, j *job) (*os.File, error) {
 	if errors.Is(infoErr, fault.BadInfo) || ctx.Err() != nil {
 		return nil, infoErr
 	}
-	var first error
+	var failed verdict
 	if p.Length <= smallPayload || info == nil {
-		if f, first = a.direct(ctx, j); first == nil || final(first) || info == nil {
-			return f, first
+		f, err := a.direct(ctx, j)
+		if err == nil || final(err) {
+			return f, err
+		}
+		if failed.add(err); info == nil {
+			return nil, failed.err
 		}
 	}
 	f, err = a.fromPeers(ctx, j, info)
@@ -58,12 +61,30 @@ func (a *Agent) acquire(ctx context.Context, j *job) (*os.File, error) {
 		return f, err
 	}
 	a.log.Info("no peer delivers; asking the sources", "app", j.app.cfg.Name, "err", err)
-	if f, derr := a.direct(ctx, j); derr == nil || final(derr) {
-		return f, derr
-	} else if errors.Is(err, fault.Unreachable) {
-		err = joinTried(err, derr)
+	failed.add(err)
+	f, err = a.direct(ctx, j)
+	if err == nil || final(err) {
+		return f, err
 	}
-	return nil, err
+	failed.add(err)
+	return nil, failed.err
+}
+
+// verdict is the failure worth telling of several: what bytes turned out to be counts
+// before bytes that did not come, and what was tried after counts as a detail.
+type verdict struct{ err error }
+
+func (v *verdict) add(err error) {
+	content := func(err error) bool { return fault.CodeOf(err).Exit() == fault.ContentMismatch.Exit() }
+	var e *fault.Error
+	switch {
+	case v.err == nil || content(err) && !content(v.err):
+		v.err = err
+	case errors.Is(v.err, fault.NotFound):
+		v.err = err
+	case errors.Is(v.err, fault.Unreachable) && errors.As(v.err, &e):
+		e.Line("sources    %v", err)
+	}
 }
 
 // final reports whether asking elsewhere is pointless.
@@ -73,14 +94,6 @@ func final(err error) bool {
 		return false
 	}
 	return true
-}
-
-func joinTried(peers, sources error) error {
-	var e *fault.Error
-	if errors.As(peers, &e) {
-		e.Line("sources    %v", sources)
-	}
-	return peers
 }
 
 // info returns the payload's info dict, checked, from the cache or a source.
@@ -104,6 +117,7 @@ func (a *Agent) info(ctx context.Context, p *manifest.Payload) (*swarm.Info, err
 			a.log.Warn("refused an info dict", "source", s.Name(), "err", err)
 			bad = fault.New(fault.BadInfo, "the info dict from %s is not as signed: %w", s.Name(), err).
 				Line("Nothing was fetched, and nothing was changed.").
+				Do("publisher: compare that source with the repository").
 				Fact("source", s.Name()).Fact("info_sha256", p.InfoSHA256.String())
 			continue
 		}
@@ -194,20 +208,18 @@ func (a *Agent) fetchFailed(j *job, err error) error {
 // attempt left.
 func (a *Agent) direct(ctx context.Context, j *job) (*os.File, error) {
 	p := j.decision.payload
-	var first error
+	failed := verdict{}
 	for _, s := range a.sources {
 		f, err := a.directFrom(ctx, j, s, p)
 		if err == nil || final(err) {
 			return f, err
 		}
-		if first == nil || errors.Is(first, fault.NotFound) {
-			first = err
-		}
+		failed.add(err)
 	}
-	if first == nil {
-		first = fault.New(fault.Unreachable, "no source is configured")
+	if failed.err == nil {
+		failed.add(fault.New(fault.Unreachable, "no source is configured"))
 	}
-	return nil, first
+	return nil, failed.err
 }
 
 func (a *Agent) directFrom(ctx context.Context, j *job, s source.Source, p *manifest.Payload) (_ *os.File, err error) {
@@ -249,9 +261,19 @@ func (a *Agent) directFrom(ctx context.Context, j *job, s source.Source, p *mani
 	}
 	f, err := a.cache.Accept(ctx, path, p.SHA256, p.Length)
 	if err != nil {
-		return nil, fmt.Errorf("from %s: %w", s.Name(), err)
+		return nil, fromSource(s, err)
 	}
 	return f, nil
+}
+
+// fromSource says whose file is not the signed one.
+func fromSource(s source.Source, err error) error {
+	var e *fault.Error
+	if errors.As(err, &e) && e.Code.Exit() == fault.ContentMismatch.Exit() {
+		e.Line("It came from %s.", s.Name()).Do("compare that source with the publisher's; other sources and peers are tried too")
+		e.Fact("source", s.Name())
+	}
+	return err
 }
 
 // writeFailed tells a full disk from a source that went away.

@@ -144,6 +144,7 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	}
 	a.remember()
 	a.ctx, a.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	a.publish() // while nobody else is there yet
 	go a.own()
 	a.recover()
 	return a, nil
@@ -153,9 +154,8 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 // does not answer, is no reason not to start.
 func (a *Agent) loadQuietly(ctx context.Context) error {
 	err := a.follow.Load(ctx)
-	switch fault.CodeOf(err) {
-	case fault.Unreachable, fault.NotFound:
-		a.log.Warn("nothing is trusted yet", "err", err)
+	if errors.Is(err, fault.Unreachable) {
+		a.log.Info("nothing is trusted yet")
 		return nil
 	}
 	return err

@@ -135,9 +135,6 @@ func notify(state string) { daemon.SdNotify(false, state) }
 
 // statusLine is the status in one line.
 func statusLine(s *Status) string {
-	if s == nil {
-		return "starting"
-	}
 	var parts []string
 	for _, app := range s.Apps {
 		part := fmt.Sprintf("%s/%s %s %s", app.App, app.Channel, app.Version, app.State)

@@ -103,15 +103,12 @@ func (a *Agent) traffic() map[manifest.Infohash]swarm.TorrentStats {
 // publish makes the owner's view readable by everyone.
 func (a *Agent) publish() {
 	s := &Status{
-		Agent: a.id, Version: a.cfg.Version, Running: a.serving.Load(), FreezeCheck: a.cfg.Time != "floor",
+		Agent: a.id, Version: a.cfg.Version, FreezeCheck: a.cfg.Time != "floor",
 		StateLost: !a.follow.Local().LostAt.IsZero(), Events: slices.Clone(a.recent), Updated: a.cfg.Clock().UTC(),
 		Apps: []AppStatus{},
 	}
 	if s.Events == nil {
 		s.Events = []Event{}
-	}
-	if s.Running {
-		s.PID = os.Getpid()
 	}
 	if a.pin != nil {
 		s.Fleet, s.TOFU = a.pin.Repo.String(), a.pin.TOFU
@@ -152,15 +149,18 @@ func (a *Agent) snapshot(app *app) AppStatus {
 }
 
 // Status returns how the agent stands, without waiting for what it is doing.
-func (a *Agent) Status() *Status { return a.published.Load() }
+func (a *Agent) Status() *Status {
+	s := *a.published.Load()
+	if s.Running = a.serving.Load(); s.Running {
+		s.PID = os.Getpid()
+	}
+	return &s
+}
 
 // saveStatus writes the status for when nobody runs; at most once a second, unless a
 // state has changed.
 func (a *Agent) saveStatus() {
 	s := a.published.Load()
-	if s == nil {
-		return
-	}
 	states := ""
 	for _, app := range s.Apps {
 		states += string(app.State) + " " + app.SHA256.String() + "\n"

@@ -48,7 +48,7 @@ func (d Dir) Data(ctx context.Context, path string, offset int64) (io.ReadCloser
 func (d Dir) open(path string) (*os.File, error) {
 	root, err := os.OpenRoot(string(d))
 	if err != nil {
-		return nil, fault.New(fault.Unreachable, "opening the source: %w", err).Fact("source", d.Name())
+		return nil, unreachable("opening the source: %w", err).Fact("source", d.Name())
 	}
 	defer root.Close()
 	name := filepath.FromSlash(path)
@@ -58,7 +58,7 @@ func (d Dir) open(path string) (*os.File, error) {
 		return nil, d.failure(path, err)
 	}
 	if !fi.Mode().IsRegular() {
-		return nil, fault.New(fault.Unreachable, "%q in %s is not a regular file", path, d.Name()).Fact("source", d.Name())
+		return nil, unreachable("%q in %s is not a regular file", path, d.Name()).Fact("source", d.Name())
 	}
 	f, err := root.Open(name)
 	if err != nil {
@@ -75,7 +75,7 @@ func (d Dir) failure(path string, err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return notFound(path, d.Name())
 	}
-	return fault.New(fault.Unreachable, "reading %q: %w", path, err).Fact("source", d.Name())
+	return unreachable("reading %q: %w", path, err).Fact("source", d.Name())
 }
 
 // contextReader ends a long copy between two reads when its context ends.

@@ -74,3 +74,8 @@ func tooLarge(path, name string, limit int64) error {
 func notFound(path, name string) error {
 	return fault.New(fault.NotFound, "%s has no %q", name, path).Fact("document", path).Fact("source", name)
 }
+
+func unreachable(format string, args ...any) *fault.Error {
+	return fault.New(fault.Unreachable, format, args...).
+		Do("check the address of the source, and that this machine can reach it")
+}

@@ -191,7 +191,7 @@ func (w *web) refused(path string, res *http.Response) error {
 	if res.StatusCode == http.StatusNotFound || res.StatusCode == http.StatusGone {
 		return notFound(path, w.Name())
 	}
-	return fault.New(fault.Unreachable, "%s answers %q with HTTP %d", w.Name(), path, res.StatusCode).
+	return unreachable("%s answers %q with HTTP %d", w.Name(), path, res.StatusCode).
 		Fact("source", w.Name()).Fact("status", res.StatusCode)
 }
 
@@ -208,7 +208,7 @@ func (w *web) failure(ctx context.Context, path string, err error) error {
 	if errors.As(err, &u) {
 		err = u.Err // its text repeats the method and the address
 	}
-	return fault.New(fault.Unreachable, "reading %q from %s: %w", path, w.Name(), err).Fact("source", w.Name())
+	return unreachable("reading %q from %s: %w", path, w.Name(), err).Fact("source", w.Name())
 }
 
 func (w *web) recall(path string) (remembered, bool) {

@@ -1,0 +1,267 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"shoal/agent/agenttest"
+	"shoal/agent/control"
+	"shoal/internal/fault"
+	"shoal/manifest"
+	"shoal/manifest/manifesttest"
+)
+
+// connect returns the running agent, and fails when the command would work alone.
+func (b *bench) connect() Handle {
+	b.t.Helper()
+	h, err := Connect(b.t.Context(), b.cfg)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if !h.Serving() {
+		b.t.Fatal("no agent is running")
+	}
+	return h
+}
+
+func (b *bench) serving() {
+	b.t.Helper()
+	b.until("a first check", func(s *AppStatus) bool { return s.LastCheck != nil })
+}
+
+func TestRunningAgentInstallsByItself(t *testing.T) {
+	b := newBench(t)
+	b.Release(stable, 2, agenttest.Program("2", 0))
+	b.cfg.Check.Every = time.Second
+	defer b.run()()
+	b.until("version 1.0.2", func(s *AppStatus) bool { return s.Version == "1.0.2" && s.State == manifest.StateHealthy })
+	next := agenttest.Program("3", 0)
+	b.Release(stable, 3, next)
+	b.until("version 1.0.3", func(s *AppStatus) bool { return s.Version == "1.0.3" && s.State == manifest.StateHealthy })
+	b.installed(next)
+}
+
+func TestCommandsGoToTheRunningAgent(t *testing.T) {
+	b := newBench(t)
+	b.cfg.idle = 200 * time.Millisecond
+	first := agenttest.Program("2", 0)
+	b.Release(stable, 2, first)
+	defer b.run()()
+	b.until("version 1.0.2", func(s *AppStatus) bool { return s.Version == "1.0.2" })
+	h := b.connect()
+
+	checks, err := h.Check(t.Context(), nil)
+	if err != nil || len(checks.Apps) != 1 || checks.Apps[0].Code != fault.Same || checks.Apps[0].Available {
+		t.Fatalf("check: %+v, %v; want same", checks, err)
+	}
+	next := agenttest.Large("3", 0)
+	b.Release(stable, 3, next, manifesttest.WithManifest(func(m *manifest.Manifest) {
+		m.Rollout = &manifest.Rollout{Salt: "s", Start: b.Now.Add(time.Hour), Waves: []manifest.Wave{{Name: "all", Percent: 100}}}
+	}))
+	checks, err = h.Check(t.Context(), nil)
+	if err != nil || checks.Apps[0].Code != fault.Held || !checks.Apps[0].Available || checks.Apps[0].Offered.Version != "1.0.3" {
+		t.Fatalf("check: %+v, %v; want held", checks, err)
+	}
+	if s := b.status(); !s.Running || s.PID != os.Getpid() || s.Apps[0].State != manifest.StateHeld || s.Apps[0].Why.Until.IsZero() {
+		t.Errorf("status %+v", s.Apps[0])
+	}
+	var states []manifest.AppState
+	updated, err := h.Update(t.Context(), nil, Choice{Override: true}, true, func(p Progress) {
+		if n := len(states); n == 0 || states[n-1] != p.State {
+			states = append(states, p.State)
+		}
+	})
+	if err != nil || updated[0].Code != fault.OK || updated[0].Version != "1.0.3" {
+		t.Fatalf("update: %+v, %v", updated, err)
+	}
+	if !slices.Contains(states, manifest.StateConfirming) && !slices.Contains(states, manifest.StateHealthy) {
+		t.Errorf("progress told only of %v", states)
+	}
+	b.installed(next)
+
+	b.Release(stable, 2, first)
+	checks, err = h.Check(t.Context(), nil)
+	if err != nil || checks.Apps[0].Code != fault.Rollback || checks.Apps[0].Error == nil || len(checks.Apps[0].Error.Next) == 0 {
+		t.Errorf("check: %+v, %v; want rollback, whole", checks, err)
+	}
+	if err := h.(remote).c.Do(t.Context(), "update", "nonsense", nil, new(string)); !errors.Is(err, fault.Usage) {
+		t.Errorf("a nonsense request: %v, want usage", err)
+	}
+	if _, err := Open(t.Context(), b.cfg); !errors.Is(err, fault.Locked) {
+		t.Errorf("beside the running agent: %v, want locked", err)
+	}
+	if err := Leave(t.Context(), b.cfg); !errors.Is(err, fault.Locked) {
+		t.Errorf("leaving under the running agent: %v, want locked", err)
+	}
+}
+
+// Out of date is said, and ends nothing.
+func TestExpiryStopsNothing(t *testing.T) {
+	b := newBench(t)
+	b.Release(stable, 2, agenttest.Program("2", 0))
+	b.want(b.update(Choice{}), fault.OK, manifest.StateHealthy)
+	for _, years := range []int{1, 4} { // first the manifest, then the root as well
+		b.Now = b.Now.AddDate(years, 0, 0)
+		stop := b.run()
+		b.serving()
+		s := b.status()
+		want := fault.Expired
+		if years > 1 {
+			want = fault.RootExpired
+		}
+		if app := s.Apps[0]; app.LastCheck.Code != want || app.State != manifest.StateHealthy || app.Version != "1.0.2" {
+			t.Errorf("%+v with check %+v; want healthy, and %s", app, app.LastCheck, want)
+		}
+		stop()
+	}
+}
+
+// A publisher that is away when the agent starts, and comes back.
+func TestStartsWithoutAPublisher(t *testing.T) {
+	b := newBench(t)
+	next := agenttest.Program("2", 0)
+	b.Release(stable, 2, next)
+	good := b.cfg.Sources.Publisher
+	b.cfg.Sources.Publisher = "http://127.0.0.1:1"
+	stop := b.run()
+	b.serving()
+	if app := b.status().Apps[0]; app.State != manifest.StateWaiting || app.Why.Code != fault.Unreachable {
+		t.Errorf("%+v, want waiting for an answer", app)
+	}
+	stop()
+	b.cfg.Sources.Publisher = good
+	u := b.update(Choice{})
+	b.want(u, fault.OK, manifest.StateHealthy)
+	for _, e := range mustStatus(t, b).Events {
+		if e.Code == fault.StateLost {
+			t.Errorf("a first start counts as a loss: %+v", e)
+		}
+	}
+}
+
+func mustStatus(t *testing.T, b *bench) *Status {
+	t.Helper()
+	s, err := ReadStatus(b.cfg.StateDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestStatusWithoutAnAgent(t *testing.T) {
+	b := newBench(t)
+	s := b.status() // nothing has ever run
+	if s.Running || len(s.Apps) != 1 || s.Apps[0].State != manifest.StateWaiting || s.Fleet != b.Pin().Prefixed() {
+		t.Errorf("before anything ran: %+v", s)
+	}
+	b.Release(stable, 2, agenttest.Program("2", 0))
+	b.want(b.update(Choice{}), fault.OK, manifest.StateHealthy)
+	if s := b.status(); s.Running || s.Apps[0].Version != "1.0.2" {
+		t.Errorf("after an update: %+v", s)
+	}
+	b.cfg.JoinFile, b.cfg.StateDir = filepath.Join(t.TempDir(), "join.json"), t.TempDir()
+	if _, err := CurrentStatus(t.Context(), b.cfg); !errors.Is(err, fault.Config) {
+		t.Errorf("on a machine that has not joined: %v, want config", err)
+	}
+}
+
+// systemd hears that the agent is ready, how it stands, that it lives, and that it stops.
+func TestTellsTheSupervisor(t *testing.T) {
+	b := newBench(t)
+	b.Release(stable, 2, agenttest.Program("2", 0))
+	path := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: path})
+	if err != nil {
+		t.Skipf("skipped: no datagram sockets here: %v", err)
+	}
+	defer conn.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	t.Setenv("WATCHDOG_USEC", "200000")
+	heard := make(chan string, 1000)
+	go func() {
+		defer close(heard)
+		for buf := make([]byte, 4096); ; {
+			n, err := conn.Read(buf)
+			if err != nil {
+				return
+			}
+			heard <- string(buf[:n])
+		}
+	}()
+	all := ""
+	hear := func(what string) {
+		t.Helper()
+		for timeout := time.After(time.Minute); !strings.Contains(all, what); {
+			select {
+			case line := <-heard:
+				all += line + "\n"
+			case <-timeout:
+				t.Fatalf("never heard %q in:\n%s", what, all)
+			}
+		}
+	}
+	stop := b.run()
+	hear("READY=1")
+	hear("WATCHDOG=1")
+	hear("acme/stable 1.0.2 healthy")
+	stop()
+	hear("STOPPING=1")
+}
+
+// Whoever asks while the agent is busy gets an answer.
+func TestStatusDuringALongCheck(t *testing.T) {
+	b := newBench(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and never answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	b.cfg.Sources.Publisher = "http://" + l.Addr().String()
+	stop := b.run()
+	conn, err := l.Accept() // the check is under way
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if s := b.status(); !s.Running || len(s.Apps) != 1 {
+		t.Errorf("status %+v", s)
+	}
+	stop() // and it stops although the check does not end
+}
+
+func TestCloseInTheMiddleOfADownload(t *testing.T) {
+	b := newBench(t)
+	b.cfg.idle = time.Minute
+	next := agenttest.Large("2", 0)
+	b.Release(stable, 2, next) // nobody seeds: it waits for peers
+	a := b.open()
+	ctx, cancel := context.WithCancel(t.Context())
+	result := make(chan []Updated, 1)
+	go func() {
+		updated, _ := a.Update(ctx, nil, Choice{}, true, nil)
+		result <- updated
+	}()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if s := a.Status(); s != nil && s.Apps[0].State == manifest.StateDownloading {
+			break
+		}
+	}
+	cancel()
+	if updated := <-result; len(updated) != 1 || updated[0].Code != fault.Interrupted {
+		t.Errorf("%+v, want interrupted", updated)
+	}
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	b.installed(b.old)
+	if _, err := control.Dial(t.Context(), b.cfg.StateDir); !errors.Is(err, control.ErrNotRunning) {
+		t.Errorf("after closing: %v, want ErrNotRunning", err)
+	}
+}
