@@ -246,6 +246,7 @@ func TestCloseWakesEverything(t *testing.T) {
 		if _, err := io.Copy(io.Discard, c); err == nil {
 			t.Error("reading went on")
 		}
+		synctest.Wait()
 		if len(c.tr.limits.lanUp.queue) != 0 {
 			t.Error("a closed connection stands in line")
 		}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -93,15 +94,15 @@ func TestGateCountsNetworksOfIPv6(t *testing.T) {
 type flaky struct {
 	net.Listener
 	errs  []error
-	calls int
+	calls atomic.Int64
 }
 
 func (f *flaky) Accept() (net.Conn, error) {
-	f.calls++
-	if f.calls > len(f.errs) {
+	n := int(f.calls.Add(1))
+	if n > len(f.errs) {
 		return nil, net.ErrClosed
 	}
-	return nil, f.errs[f.calls-1]
+	return nil, f.errs[n-1]
 }
 
 func TestAcceptNeverSpins(t *testing.T) {
@@ -114,13 +115,13 @@ func TestAcceptNeverSpins(t *testing.T) {
 			returned <- err
 		}()
 		synctest.Wait()
-		if f.calls != 1 {
-			t.Errorf("accepted %d times without a pause", f.calls)
+		if n := f.calls.Load(); n != 1 {
+			t.Errorf("accepted %d times without a pause", n)
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if len(returned) != 0 || f.calls != 4 {
-			t.Errorf("accepted %d times, want once for each error and the end; returned %d", f.calls, len(returned))
+		if n := f.calls.Load(); len(returned) != 0 || n != 4 {
+			t.Errorf("accepted %d times, want once for each error and the end; returned %d", n, len(returned))
 		}
 		close(tr.done)
 		if err := <-returned; !errors.Is(err, net.ErrClosed) {
