@@ -157,7 +157,6 @@ func (a *Agent) fromPeers(ctx context.Context, j *job, info *swarm.Info) (*os.Fi
 	})
 	j.tell(func(p *Progress) { p.Bytes = countBytes(got) })
 	if err != nil {
-		node.Drop(p.Infohash)
 		return nil, a.fetchFailed(j, err)
 	}
 	f, err := a.cache.Accept(ctx, dst, p.SHA256, p.Length)
@@ -198,6 +197,8 @@ func (a *Agent) fetchFailed(j *job, err error) error {
 		}
 		return e.Do("the agent tries again by itself; to find out why: shoal doctor network").
 			Fact("done", deadline.Done).Fact("total", deadline.Total)
+	case errors.Is(err, swarm.ErrBusy):
+		return fault.New(fault.Unreachable, "%s is being fetched for another app", version).Do("the agent tries again by itself")
 	case errors.Is(err, swarm.ErrBadInfo):
 		return fault.New(fault.BadInfo, "%w", err)
 	}

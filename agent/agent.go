@@ -52,11 +52,12 @@ type Agent struct {
 	node   *swarm.Node
 
 	// What follows belongs to the owner.
-	follow *follow.Follower
-	pin    *state.Pin
-	apps   []*app
-	shared map[manifest.Infohash]manifest.Digest // what is given, or about to be
-	recent []Event
+	follow  *follow.Follower
+	pin     *state.Pin
+	apps    []*app
+	shared  map[manifest.Infohash]manifest.Digest // what is given, or about to be
+	recent  []Event
+	closing bool // nothing new is started
 
 	savedStates string // of the status on disk
 	savedAt     time.Time
@@ -146,8 +147,7 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	a.ctx, a.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	a.publish() // while nobody else is there yet
 	go a.own()
-	a.recover()
-	return a, nil
+	return a, a.do(context.WithoutCancel(ctx), a.recover)
 }
 
 // loadQuietly reads the state. That a first root has still to come from a source, which
@@ -224,7 +224,8 @@ func (a *Agent) installedFloor(ch manifest.Channel) manifest.Order {
 // gives the state directory back.
 func (a *Agent) Close() error {
 	a.cancel()
-	a.jobs.Wait() // they still tell the owner how they ended
+	a.do(context.Background(), func() { a.closing = true }) // no more jobs
+	a.jobs.Wait()                                           // they still tell the owner how they ended
 	close(a.stop)
 	<-a.done
 	a.nodeMu.Lock()

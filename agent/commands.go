@@ -30,6 +30,12 @@ type Checks struct {
 // nothing by itself; an agent that is serving goes on to do so. The error is of the
 // check as a whole; each app has its own.
 func (a *Agent) Check(ctx context.Context, apps []string) (*Checks, error) {
+	if !a.serving.Load() {
+		// A command must not leave a recovery half way: every try counts.
+		if err := a.recovered(ctx); err != nil {
+			return nil, err
+		}
+	}
 	var result *Checks
 	var err error
 	derr := a.do(ctx, func() {
@@ -206,6 +212,7 @@ func (a *Agent) Update(ctx context.Context, apps []string, c Choice, wait bool, 
 		for _, app := range chosen {
 			it := &item{app: app, job: app.job}
 			items = append(items, it)
+			a.noteExpired(app, c)
 			d := a.settle(app, c)
 			switch {
 			case app.job != nil: // join the one under way
@@ -252,6 +259,17 @@ func (a *Agent) Update(ctx context.Context, apps []string, c Choice, wait bool, 
 		all = append(all, it.res)
 	}
 	return all, derr
+}
+
+// noteExpired keeps a record of a person taking a manifest that is out of date.
+func (a *Agent) noteExpired(app *app, c Choice) {
+	held, ok := a.follow.Held(app.channel)
+	if !ok || !c.AllowExpired || a.cfg.Clock().Before(held.Manifest.Expires) {
+		return
+	}
+	a.log.Warn("an operator allowed an expired manifest", "channel", app.channel, "expires", held.Manifest.Expires)
+	a.note(manifest.Event{Code: fault.Expired, Doc: "manifest " + app.channel.String(),
+		Detail: "taken once by an operator, with --allow-expired"})
 }
 
 // recovered waits until what a crash interrupted is finished.

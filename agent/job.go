@@ -75,10 +75,16 @@ func (j *job) wait(ctx context.Context) error {
 	}
 }
 
-// start runs j in the background. Only the owner calls it, and Open before there is one.
+// start runs j in the background. Only the owner calls it.
 func (a *Agent) start(app *app, j *job) {
 	ctx, cancel := context.WithCancel(a.ctx)
 	j.cancel, j.done = cancel, make(chan struct{})
+	if a.closing {
+		cancel()
+		j.err = errClosed
+		close(j.done)
+		return
+	}
 	app.job = j
 	a.jobs.Go(func() {
 		defer cancel()

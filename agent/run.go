@@ -146,15 +146,15 @@ func statusLine(s *Status) string {
 	return strings.ReplaceAll(strings.Join(parts, "; "), "\n", " ")
 }
 
-// UpdateRequest is what "update" over the control socket takes.
-type UpdateRequest struct {
+// updateRequest is what "update" over the control socket takes.
+type updateRequest struct {
 	Apps []string `json:"apps,omitempty"`
 	Wait bool     `json:"wait"`
 	Choice
 }
 
-// CheckRequest is what "check" takes.
-type CheckRequest struct {
+// checkRequest is what "check" takes.
+type checkRequest struct {
 	Apps []string `json:"apps,omitempty"`
 }
 
@@ -173,7 +173,7 @@ func (a *Agent) commands() map[string]control.Command {
 			return a.Status(), nil
 		},
 		"check": func(ctx context.Context, raw json.RawMessage, _ func(any)) (any, error) {
-			var req CheckRequest
+			var req checkRequest
 			if err := json.Unmarshal(raw, &req); err != nil {
 				return nil, fault.New(fault.Usage, "reading the request: %w", err)
 			}
@@ -184,7 +184,7 @@ func (a *Agent) commands() map[string]control.Command {
 			return checks, nil
 		},
 		"update": func(ctx context.Context, raw json.RawMessage, progress func(any)) (any, error) {
-			var req UpdateRequest
+			var req updateRequest
 			if err := json.Unmarshal(raw, &req); err != nil {
 				return nil, fault.New(fault.Usage, "reading the request: %w", err)
 			}

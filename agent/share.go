@@ -16,7 +16,7 @@ import (
 // else from where it is installed. It runs in the owner; the work is done beside it.
 func (a *Agent) share(app *app, d decision) {
 	p, ok := d.artifact.Usable()
-	if !ok || !a.serving.Load() || a.shared[p.Infohash] == p.SHA256 {
+	if !ok || a.closing || !a.serving.Load() || a.shared[p.Infohash] == p.SHA256 {
 		return
 	}
 	a.shared[p.Infohash] = p.SHA256

@@ -1,0 +1,192 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"shoal/internal/fault"
+	"shoal/manifest"
+)
+
+func open(t *testing.T, o Options) *Cache {
+	t.Helper()
+	c, err := Open(filepath.Join(t.TempDir(), "cache"), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func put(t *testing.T, path string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOnlyTheSignedContentGetsItsName(t *testing.T) {
+	content := []byte("the signed bytes")
+	d, length := manifest.Sum(content), int64(len(content))
+	rows := []struct {
+		name  string
+		found []byte
+		want  fault.Code
+	}{
+		{"right", content, fault.OK},
+		{"one-bit-off", append([]byte("T"), content[1:]...), fault.ContentMismatch},
+		{"cut-short", content[:5], fault.ContentMismatch},
+		{"empty", nil, fault.ContentMismatch},
+		{"one-byte-more", append(bytes.Clone(content), 'x'), fault.LengthExceeded},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			c := open(t, Options{})
+			put(t, c.Unverified(d), r.found)
+			f, err := c.Accept(t.Context(), c.Unverified(d), d, length)
+			if fault.CodeOf(err) != r.want {
+				t.Fatalf("Accept: %v, want %s", err, r.want)
+			}
+			if _, err := os.Lstat(c.Unverified(d)); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the unverified file is still there: %v", err)
+			}
+			if r.want != fault.OK {
+				if _, err := c.Open(t.Context(), d, length); !errors.Is(err, fault.NotFound) {
+					t.Errorf("it counts as verified: %v", err)
+				}
+				return
+			}
+			defer f.Close()
+			// The descriptor is the file, at its start, under its name.
+			if got, err := io.ReadAll(f); err != nil || !bytes.Equal(got, content) {
+				t.Errorf("the descriptor has %q, %v", got, err)
+			}
+			mine, _ := f.Stat()
+			named, err := os.Lstat(c.Path(d))
+			if err != nil || !os.SameFile(mine, named) {
+				t.Errorf("the descriptor is not the file of that name: %v", err)
+			}
+		})
+	}
+}
+
+func TestChangedFileIsDropped(t *testing.T) {
+	c := open(t, Options{})
+	d := manifest.Sum([]byte("content"))
+	put(t, c.Path(d), []byte("CONTENT"))
+	if _, err := c.Open(t.Context(), d, 7); !errors.Is(err, fault.ContentMismatch) {
+		t.Errorf("Open: %v, want content_mismatch", err)
+	}
+	if _, err := c.Open(t.Context(), d, 7); !errors.Is(err, fault.NotFound) {
+		t.Errorf("Open again: %v, want not_found", err)
+	}
+}
+
+// A link to somebody else's file is neither read nor renamed.
+func TestLinksAreNotFollowed(t *testing.T) {
+	c := open(t, Options{})
+	content := []byte("content")
+	d := manifest.Sum(content)
+	victim := filepath.Join(t.TempDir(), "victim")
+	put(t, victim, content)
+	if err := os.Symlink(victim, c.Unverified(d)); err != nil {
+		t.Skipf("skipped: no symbolic links here: %v", err)
+	}
+	if _, err := c.Accept(t.Context(), c.Unverified(d), d, 7); err == nil {
+		t.Error("a link was accepted")
+	}
+	if got, err := os.ReadFile(victim); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("the file it leads to: %q, %v", got, err)
+	}
+}
+
+func TestAdmit(t *testing.T) {
+	d := manifest.Sum(nil)
+	free, err := Free(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := []struct {
+		name   string
+		o      Options
+		length int64
+		want   fault.Code
+	}{
+		{"small", Options{}, 1, fault.OK},
+		{"over-the-policy", Options{MaxFile: 100}, 101, fault.Quota},
+		{"at-the-policy", Options{MaxFile: 100}, 100, fault.OK},
+		{"larger-than-any-disk-is-policy-first", Options{MaxFile: 1 << 40}, 1 << 52, fault.Quota},
+		{"larger-than-the-disk", Options{}, 1 << 60, fault.NoSpace},
+		{"into-the-reserve", Options{Reserve: free * 2}, 1, fault.NoSpace},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			if err := open(t, r.o).Admit(d, r.length); fault.CodeOf(err) != r.want {
+				t.Errorf("Admit: %v, want %s", err, r.want)
+			}
+		})
+	}
+}
+
+func TestPruneAndRemove(t *testing.T) {
+	c := open(t, Options{})
+	keep, drop := manifest.Sum([]byte("keep")), manifest.Sum([]byte("drop"))
+	for _, path := range []string{c.Path(keep), c.Unverified(keep), c.Path(drop), c.Unverified(drop), c.Direct(drop), c.Info(drop)} {
+		put(t, path, []byte("x"))
+	}
+	foreign := filepath.Join(c.Dir(), "README")
+	put(t, foreign, []byte("not ours"))
+	if err := c.Prune(func(d manifest.Digest) bool { return d == keep }); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.Stored(); err != nil || !slices.Equal(got, []manifest.Digest{keep}) {
+		t.Errorf("stored %v, %v; want the kept one", got, err)
+	}
+	for _, path := range []string{c.Unverified(drop), c.Direct(drop)} {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is still there", path)
+		}
+	}
+	if err := Remove(c.Dir()); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(c.Dir())
+	if err != nil || len(entries) != 1 || entries[0].Name() != "README" {
+		t.Errorf("left %v, %v; want only what is not ours", entries, err)
+	}
+	if err := os.Remove(foreign); err != nil {
+		t.Fatal(err)
+	}
+	if err := Remove(c.Dir()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(c.Dir()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the empty cache is still there: %v", err)
+	}
+	if err := Remove(c.Dir()); err != nil {
+		t.Errorf("removing what is gone: %v", err)
+	}
+}
+
+func TestCheckReadsOneByteTooManyAtMost(t *testing.T) {
+	endless := &counter{}
+	err := Check(t.Context(), endless, manifest.Sum(nil), 1000)
+	if !errors.Is(err, fault.LengthExceeded) || endless.n > 1<<20 {
+		t.Errorf("%v after %d bytes, want length_exceeded soon after 1000", err, endless.n)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Check(ctx, endless, manifest.Sum(nil), 1<<40); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+type counter struct{ n int }
+
+func (c *counter) Read(p []byte) (int, error) { c.n += len(p); return len(p), nil }
