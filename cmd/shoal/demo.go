@@ -88,7 +88,8 @@ real commands; nothing is installed, and everything is removed at the end.`,
 	f.IntVar(&agents, "agents", 6, "how many machines, 1 to 64")
 	size = 48e6
 	f.Var(&size, "size", "size of the program that is updated, at least shoal's own")
-	f.Var(&limit, "limit", "the most the publisher gives per second, for all machines; no limit when not given")
+	limit = 20e6
+	f.Var(&limit, "limit", "the most the publisher gives per second, to all machines together; 0 for no limit")
 	f.StringVar(&dir, "dir", "", "make the demo's directory in `DIR`, instead of the place for temporary files")
 	f.BoolVar(&keep, "keep", false, "stay up at the end, until Ctrl-C")
 	f.BoolVar(&clean, "clean", false, "remove what a killed demo left, and do nothing else")

@@ -159,8 +159,12 @@ func (f *fleet) update(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	f.say("  publish    %s %s to %s: %s MB, sequence %d, signed by %d of %d\n",
-		app, newVersion, channel, megabytes(f.size), out.Sequence, len(out.SignedBy), out.Threshold)
+	uplink := "without a limit"
+	if f.cfg.Limit != "" {
+		uplink = "at most " + f.cfg.Limit + "/s"
+	}
+	f.say("  publish    %s %s to %s: %s MB, sequence %d, signed by %d of %d; the publisher gives %s\n",
+		app, newVersion, channel, megabytes(f.size), out.Sequence, len(out.SignedBy), out.Threshold, uplink)
 	var names []string
 	for _, m := range f.machines {
 		names = append(names, m.name)
@@ -208,17 +212,15 @@ func (f *fleet) update(ctx context.Context) error {
 func (m *machine) update(ctx context.Context, progress func(agent.Progress)) (agent.Updated, error) {
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
-	c, err := control.Dial(ctx, filepath.Join(m.dir, "state"))
+	h, err := agent.Connect(ctx, agent.Config{StateDir: filepath.Join(m.dir, "state")})
 	if err != nil {
 		return agent.Updated{}, err
 	}
-	var all []agent.Updated
-	err = c.Do(ctx, "update", agent.UpdateRequest{Wait: true}, func(raw json.RawMessage) {
-		var p agent.Progress
-		if json.Unmarshal(raw, &p) == nil {
-			progress(p)
-		}
-	}, &all)
+	defer h.Close()
+	if !h.Serving() {
+		return agent.Updated{}, fmt.Errorf("its agent ended: %v", m.agent.err)
+	}
+	all, err := h.Update(ctx, nil, agent.Choice{}, true, progress)
 	if err == nil && len(all) != 1 {
 		err = fmt.Errorf("it keeps %d apps", len(all))
 	}
