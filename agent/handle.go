@@ -46,13 +46,13 @@ func (r remote) Close() error  { return nil }
 
 func (r remote) Check(ctx context.Context, apps []string) (*Checks, error) {
 	var checks Checks
-	err := r.c.Do(ctx, "check", checkRequest{apps}, nil, &checks)
+	err := r.c.Do(ctx, "check", CheckRequest{apps}, nil, &checks)
 	return &checks, err
 }
 
 func (r remote) Update(ctx context.Context, apps []string, c Choice, wait bool, progress func(Progress)) ([]Updated, error) {
 	var updated []Updated
-	err := r.c.Do(ctx, "update", updateRequest{apps, wait, c}, func(raw json.RawMessage) {
+	err := r.c.Do(ctx, "update", UpdateRequest{apps, wait, c}, func(raw json.RawMessage) {
 		var p Progress
 		if progress != nil && json.Unmarshal(raw, &p) == nil {
 			progress(p)

@@ -146,15 +146,15 @@ func statusLine(s *Status) string {
 	return strings.ReplaceAll(strings.Join(parts, "; "), "\n", " ")
 }
 
-// updateRequest is what "update" over the control socket takes.
-type updateRequest struct {
+// UpdateRequest is what "update" over the control socket takes.
+type UpdateRequest struct {
 	Apps []string `json:"apps,omitempty"`
 	Wait bool     `json:"wait"`
 	Choice
 }
 
-// checkRequest is what "check" takes.
-type checkRequest struct {
+// CheckRequest is what "check" takes.
+type CheckRequest struct {
 	Apps []string `json:"apps,omitempty"`
 }
 
@@ -173,7 +173,7 @@ func (a *Agent) commands() map[string]control.Command {
 			return a.Status(), nil
 		},
 		"check": func(ctx context.Context, raw json.RawMessage, _ func(any)) (any, error) {
-			var req checkRequest
+			var req CheckRequest
 			if err := json.Unmarshal(raw, &req); err != nil {
 				return nil, fault.New(fault.Usage, "reading the request: %w", err)
 			}
@@ -184,7 +184,7 @@ func (a *Agent) commands() map[string]control.Command {
 			return checks, nil
 		},
 		"update": func(ctx context.Context, raw json.RawMessage, progress func(any)) (any, error) {
-			var req updateRequest
+			var req UpdateRequest
 			if err := json.Unmarshal(raw, &req); err != nil {
 				return nil, fault.New(fault.Usage, "reading the request: %w", err)
 			}
