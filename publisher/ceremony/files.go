@@ -101,16 +101,17 @@ func parseRootFile(path string, b []byte) (*manifest.Root, *manifest.Envelope, e
 	return r, env, inFile(path, err)
 }
 
-// IsRoot reports whether the file is an envelope with a root in it.
+// IsRoot reports whether the file is a root, signed or not, as far as its outside tells.
 func IsRoot(path string) (bool, error) {
 	b, err := readFile(path, manifest.MaxManifest)
 	if err != nil {
 		return false, err
 	}
 	var head struct {
-		Type manifest.Type `json:"type"`
+		Type manifest.Type   `json:"type"`
+		Keys json.RawMessage `json:"keys"`
 	}
-	return json.Unmarshal(b, &head) == nil && head.Type == manifest.TypeRoot, nil
+	return json.Unmarshal(b, &head) == nil && (head.Type == manifest.TypeRoot || len(head.Keys) > 0), nil
 }
 
 // isEnvelope tells an envelope from a draft. It decides only how the file is read.

@@ -51,7 +51,7 @@ func (f *Fleet) script(ch manifest.Channel, r *release, dir, path string) string
 	p("#!/bin/bash")
 	p("# %s %s (%s), checked by hand.", ch, r.m.Release.Version, r.m.Order())
 	p("# The fleet id is the one thing to know from elsewhere: compare it with what you were given.")
-	p("set -eu")
+	p("set -euo pipefail")
 	p("fleet=%s", f.ID)
 	p("tree=%s", quote(dir))
 	p("manifest=%s", quote(path))
