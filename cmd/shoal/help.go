@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -41,7 +42,7 @@ func writeCommands(w io.Writer, cmd *cobra.Command) {
 	defer tw.Flush()
 	list := func(title, group string) {
 		first := true
-		for _, child := range cmd.Commands() {
+		for _, child := range inHelpOrder(cmd.Commands()) {
 			if !child.IsAvailableCommand() || child.GroupID != group {
 				continue
 			}
@@ -56,6 +57,17 @@ func writeCommands(w io.Writer, cmd *cobra.Command) {
 		list(g.Title, g.ID)
 	}
 	list("Commands", "")
+}
+
+// helpOrder is the annotation of commands that stand in an order of their own.
+const helpOrder = "shoal-help-order"
+
+func inHelpOrder(cmds []*cobra.Command) []*cobra.Command {
+	cmds = slices.Clone(cmds)
+	slices.SortStableFunc(cmds, func(a, b *cobra.Command) int {
+		return strings.Compare(a.Annotations[helpOrder], b.Annotations[helpOrder])
+	})
+	return cmds
 }
 
 func newHelpCmd() *cobra.Command {

@@ -48,8 +48,12 @@ func newRootCmd(c *cli) *cobra.Command {
 }
 
 func addGroup(root *cobra.Command, group string, cmds ...*cobra.Command) {
-	for _, cmd := range cmds {
+	for i, cmd := range cmds {
 		cmd.GroupID = group
+		if cmd.Annotations == nil {
+			cmd.Annotations = map[string]string{}
+		}
+		cmd.Annotations[helpOrder] = fmt.Sprintf("%03d", i) // the order given, not the alphabet's
 		root.AddCommand(cmd)
 	}
 }
