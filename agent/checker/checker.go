@@ -1,19 +1,20 @@
 // Package checker holds a tree of documents against a pinned root, and installs
 // nothing: it is the whole verification of an agent for scripts, auditors and tests.
 //
-// A checker has a state directory of its own, made by [Init], with the pin and the
+// A checker has a state directory of its own, made by [Init.Do], with the pin and the
 // anchor in it. It accepts and refuses exactly what an agent would, remembers what it
 // has accepted, and can be told what time it is.
 package checker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
+	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"shoal/agent/follow"
@@ -24,103 +25,6 @@ import (
 	"shoal/manifest"
 )
 
-const anchorFile = "anchor.json"
-
-// Init is what a checker's state is made of.
-type Init struct {
-	Dir         string           // made if it is not there
-	Root        string           // file with the envelope of root version 1
-	Pin         *manifest.Digest // what its payload must hash to; nil takes it as it is
-	MinRoot     int64            // least root version to act under
-	MinSequence manifest.Order   // least order of every channel that is asked for
-}
-
-// Made is what Do made.
-type Made struct {
-	Fleet   manifest.FleetID `json:"fleet"`
-	Name    string           `json:"name"` // for display, as root says it
-	State   string           `json:"state"`
-	Already bool             `json:"already"` // it was there
-}
-
-// Do pins the root. When it is not a first root, or not signed by its own threshold,
-// or another one than the pin, nothing is written.
-func (i Init) Do() (*Made, error) {
-	env, err := readRoot(i.Root)
-	if err != nil {
-		return nil, err
-	}
-	parsed, err := manifest.ParseEnvelope(env, manifest.TypeRoot)
-	if err != nil {
-		return nil, err
-	}
-	pin := parsed.PayloadHash()
-	if i.Pin != nil {
-		pin = *i.Pin
-	}
-	trust, _, err := manifest.Pin(env, pin, manifest.Options{})
-	if err != nil {
-		return nil, err
-	}
-	dir, err := filepath.Abs(i.Dir)
-	if err != nil {
-		return nil, fault.New(fault.Usage, "state directory %q: %w", i.Dir, err)
-	}
-	made := &Made{Fleet: manifest.FleetID(pin), Name: trust.Root().Fleet, State: dir}
-	store, err := state.Open(dir, filepath.Join(dir, anchorFile))
-	if err != nil {
-		return nil, err
-	}
-	defer store.Close()
-	m, err := store.Read()
-	if err != nil {
-		return nil, err
-	}
-	local := state.Local{Checker: &state.Pin{Repo: made.Fleet}}
-	snap := trust.Snapshot()
-	if m.Known {
-		if err := reusable(m, pin, dir); err != nil {
-			return nil, err
-		}
-		made.Already, local, snap = true, m.Local, m.Snapshot
-	}
-	local.Checker.MinRoot = max(local.Checker.MinRoot, i.MinRoot)
-	if i.MinSequence != (manifest.Order{}) {
-		local.Checker.MinSequence = map[string]state.Order{state.AnyChannel: state.Order(i.MinSequence)}
-	}
-	return made, store.Save(snap, local)
-}
-
-// reusable refuses a state directory that is something else already.
-func reusable(m *state.Memory, pin manifest.Digest, dir string) error {
-	if have := manifest.Digest(m.Snapshot.State.Repo); have != pin {
-		return fault.New(fault.PinMismatch, "%s holds the state of another fleet", dir).
-			Line("Pinned there: %s", have.Prefixed()).
-			Line("This root:    %s", pin.Prefixed()).
-			Line("Nothing was changed.").
-			Do("choose another --state DIR").
-			Fact("pin", have.Prefixed()).Fact("found", pin.Prefixed())
-	}
-	if m.Local.Checker == nil {
-		return fault.New(fault.Usage, "%s is the state of an agent that has joined", dir).
-			Do("choose another --state DIR for a checker")
-	}
-	return nil
-}
-
-func readRoot(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fault.New(fault.IO, "reading the root: %w", err).Do("--root FILE names the envelope of root version 1")
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, manifest.MaxRoot+1))
-	if err != nil {
-		return nil, fault.New(fault.IO, "reading the root: %w", err)
-	}
-	return b, nil // one byte too many is what makes it too large
-}
-
 // Query is one question to a checker.
 type Query struct {
 	Dir      string
@@ -129,9 +33,9 @@ type Query struct {
 	Source   string // a tree: a directory or a base URL
 	Channel  manifest.Channel
 	Platform manifest.Platform
-	Now      time.Time // replaces the clock; only on a checker's own state
-	Build    time.Time // when this program was built; not used with Now
-	Version  string    // of this program
+	Now      *time.Time // replaces the clock; only on a checker's own state
+	Build    time.Time  // when this program was built; not used with Now
+	Version  string     // of this program
 }
 
 // Artifact is what a release has for the platform.
@@ -146,27 +50,38 @@ type Artifact struct {
 	Mode    string          `json:"mode,omitempty"`
 }
 
-// Result is the answer. Epoch, Sequence and what follows them are of the manifest that
-// is trusted after the question, whatever became of the one that was offered.
+// Result is the answer. Its first members, up to Events, are always there and keep their
+// meaning; more may be added. Numbers and hash are of what is trusted after the cycle,
+// whatever became of what was offered in it.
 type Result struct {
-	Code        fault.Code         `json:"code"`
-	Exit        int                `json:"exit"`
-	App         string             `json:"app"`
-	Channel     string             `json:"channel"`
-	RootVersion int64              `json:"root_version"`
-	Epoch       int64              `json:"epoch"`
-	Sequence    int64              `json:"sequence"`
-	Version     string             `json:"version,omitempty"`
-	Expires     time.Time          `json:"expires,omitzero"`
-	SignedBy    []keys.ID          `json:"signed_by,omitempty"`
-	Freshness   manifest.Freshness `json:"freshness,omitempty"`
-	Artifact    *Artifact          `json:"artifact,omitempty"`
-	Out         string             `json:"out,omitempty"`
-	Events      []manifest.Event   `json:"events"`
-	Message     string             `json:"message,omitempty"` // what follows is of a failure
-	Lines       []string           `json:"lines,omitempty"`
-	Detail      map[string]any     `json:"detail,omitempty"`
-	Next        []string           `json:"next,omitempty"`
+	Code fault.Code `json:"code"`
+	Exit int        `json:"exit"`
+	// RootVersion is the highest root ever trusted here; it never falls.
+	RootVersion int64 `json:"root_version"`
+	// Epoch and Sequence are the highest order ever accepted in the channel, kept when
+	// its document is not trusted any more; zeros before the first.
+	Epoch    int64 `json:"epoch"`
+	Sequence int64 `json:"sequence"`
+	// ManifestSHA256 is the payload of the manifest that is trusted, in date or not, in
+	// hex; empty when none is.
+	ManifestSHA256 string             `json:"manifest_sha256"`
+	Freshness      manifest.Freshness `json:"freshness"`
+	// Changed says that the roots, the manifest or the beacon that are trusted are not
+	// the ones from before the cycle.
+	Changed bool             `json:"changed"`
+	Events  []manifest.Event `json:"events"`
+
+	App      string         `json:"app"`
+	Channel  string         `json:"channel"`
+	Version  string         `json:"version,omitempty"`
+	Expires  time.Time      `json:"expires,omitzero"`
+	SignedBy []keys.ID      `json:"signed_by,omitempty"`
+	Artifact *Artifact      `json:"artifact,omitempty"`
+	Out      string         `json:"out,omitempty"`     // the file that holds the artifact
+	Message  string         `json:"message,omitempty"` // what follows is of a failure
+	Lines    []string       `json:"lines,omitempty"`
+	Detail   map[string]any `json:"detail,omitempty"`
+	Next     []string       `json:"next,omitempty"`
 }
 
 // fail writes err into r.
@@ -183,10 +98,13 @@ func (r *Result) fail(err error) {
 // session is one question being answered.
 type session struct {
 	q      Query
+	store  *state.Store
 	source source.Source
 	follow *follow.Follower
 	result *Result
-	choice *manifest.Artifact
+
+	verified *manifest.Verified
+	choice   *manifest.Artifact
 }
 
 // Check asks the source for the channel. The result is there whatever happens; the
@@ -205,7 +123,7 @@ func (q Query) Check(ctx context.Context) (*Result, error) {
 }
 
 // Update does what Check does, and then writes the verified artifact to out: whole, or
-// what was there before.
+// what was there before. Where out has that content already, nothing is fetched.
 func (q Query) Update(ctx context.Context, out string) (*Result, error) {
 	return q.answer(ctx, func(s *session) error {
 		if err := s.check(ctx); err != nil {
@@ -220,20 +138,24 @@ func (q Query) Update(ctx context.Context, out string) (*Result, error) {
 }
 
 func (q Query) answer(ctx context.Context, work func(*session) error) (*Result, error) {
-	r := &Result{App: q.Channel.App, Channel: q.Channel.Name, Events: []manifest.Event{}}
+	r := &Result{App: q.Channel.App, Channel: q.Channel.Name, Freshness: manifest.FreshNone, Events: []manifest.Event{}}
 	err := q.open(r, work)
-	if err != nil {
-		r.fail(err)
+	switch {
+	case err == nil:
+		return r, nil
+	case errors.Is(ctx.Err(), context.Canceled):
+		err = fault.New(fault.Interrupted, "interrupted: %w", err)
+	case ctx.Err() != nil:
+		err = fault.New(fault.Unreachable, "gave up waiting for %s", q.Source).
+			Do("allow more time: --timeout").Fact("source", q.Source)
 	}
+	r.fail(err)
 	return r, err
 }
 
-// open takes the lock, asks and gives the lock back.
+// open takes the lock, asks and gives the lock back. Where there is no state nothing is
+// made, not even the lock.
 func (q Query) open(r *Result, work func(*session) error) error {
-	src, err := source.Open(q.Source, source.Options{UserAgent: "shoal/" + q.Version})
-	if err != nil {
-		return err
-	}
 	dir, err := filepath.Abs(q.Dir)
 	if err != nil {
 		return fault.New(fault.Usage, "state directory %q: %w", q.Dir, err)
@@ -241,50 +163,66 @@ func (q Query) open(r *Result, work func(*session) error) error {
 	if q.Anchor == "" {
 		q.Anchor = filepath.Join(dir, anchorFile)
 	}
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return follow.StateLost(dir, ": the directory is not there").
+	lost := func() error {
+		return follow.StateLost(dir, "").
 			Line("Nothing was written.").Do("shoal agent init --state %s --root FILE", q.Dir)
+	}
+	if !state.Exists(dir, q.Anchor) {
+		return lost()
 	}
 	store, err := state.Open(dir, q.Anchor)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	pin, options, err := q.settings(store)
+	before, err := store.Read()
 	if err != nil {
 		return err
 	}
-	s := &session{q: q, source: src, result: r, follow: follow.New(follow.Config{
-		Store: store, Pin: pin, Channels: []manifest.Channel{q.Channel}, Sources: []source.Source{src}, Options: options,
-	})}
-	defer s.describe()
+	if !before.Known {
+		return lost()
+	}
+	pin, options, err := q.settings(before, dir)
+	if err != nil {
+		return err
+	}
+	src, srcErr := source.Open(q.Source, source.Options{UserAgent: "shoal/" + q.Version})
+	s := &session{q: q, store: store, source: src, result: r}
+	c := follow.Config{Store: store, Pin: pin, Channels: []manifest.Channel{q.Channel}, Options: options}
+	if srcErr == nil {
+		c.Sources = append(c.Sources, src)
+	}
+	s.follow = follow.New(c)
+	defer s.describe(before)
+	if srcErr != nil {
+		return srcErr
+	}
 	return work(s)
 }
 
 // settings reads the pin of a joined state, and decides whose clock counts.
-func (q Query) settings(store *state.Store) (*state.Pin, manifest.Options, error) {
+func (q Query) settings(m *state.Memory, dir string) (*state.Pin, manifest.Options, error) {
 	o := manifest.Options{Clock: time.Now, Build: q.Build, AgentVersion: q.Version}
-	m, err := store.Read()
-	if err != nil {
-		return nil, o, err
-	}
-	var pin *state.Pin
-	if m.Local.Checker == nil && q.JoinFile != "" {
-		if pin, err = state.ReadPin(q.JoinFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, o, err
+	if m.Local.Checker == nil {
+		if q.Now != nil {
+			return nil, o, fault.New(fault.Usage, "--now is refused here: %s is the state of an agent that has joined", dir).
+				Line("A wrong time could make it trust what has expired.").
+				Do("make a checker's state: shoal agent init --state DIR --root FILE")
 		}
+		if q.JoinFile == "" {
+			return nil, o, nil
+		}
+		pin, err := state.ReadPin(q.JoinFile)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return pin, o, err
 	}
-	if q.Now.IsZero() {
-		return pin, o, nil
+	if q.Now != nil {
+		now := *q.Now
+		o.Clock, o.Build = func() time.Time { return now }, time.Time{}
 	}
-	if m.Local.Checker == nil && (m.Known || pin != nil) {
-		return nil, o, fault.New(fault.Usage, "--now is refused here: %s is the state of an agent that has joined", store.Dir()).
-			Line("A wrong time could make it trust what has expired.").
-			Do("make a checker's state: shoal agent init --state DIR --root FILE")
-	}
-	now := q.Now
-	o.Clock, o.Build = func() time.Time { return now }, time.Time{}
-	return pin, o, nil
+	return nil, o, nil
 }
 
 // check runs one cycle and chooses the artifact.
@@ -298,7 +236,6 @@ func (s *session) check(ctx context.Context) error {
 		return report.Err
 	}
 	out := report.Outcomes[0]
-	s.result.Freshness = out.Freshness
 	if out.Err != nil {
 		return out.Err
 	}
@@ -306,6 +243,7 @@ func (s *session) check(ctx context.Context) error {
 	if out.New {
 		s.result.Code = fault.OK
 	}
+	s.verified = out.Verified
 	s.choice, err = out.Verified.Select(s.q.Platform)
 	if err != nil {
 		return err
@@ -316,19 +254,39 @@ func (s *session) check(ctx context.Context) error {
 	return nil
 }
 
-// describe tells what is trusted now.
-func (s *session) describe() {
-	t := s.follow.Trust()
-	if t == nil {
+// describe tells what is trusted now: what is on disk, verified once more.
+func (s *session) describe(before *state.Memory) {
+	r := s.result
+	after, err := s.store.Read()
+	if err != nil || !after.Known {
 		return
 	}
-	s.result.RootVersion = t.RootVersion()
-	if c, ok := t.Snapshot().State.Channels[s.q.Channel]; ok {
-		s.result.Epoch, s.result.Sequence = c.Epoch, c.Sequence
+	r.Changed = differ(&before.Snapshot, &after.Snapshot)
+	st := after.Snapshot.State
+	trust, err := s.follow.Reread(false)
+	if err == nil {
+		st = trust.Snapshot().State
+		cycle, _ := trust.Begin() // under a root that has expired, too
+		r.Freshness = cycle.Brake(s.q.Channel).Freshness
+		if v, ok := trust.Held(s.q.Channel); ok {
+			r.ManifestSHA256 = v.Hash.String()
+			r.Version, r.Expires, r.SignedBy = v.Manifest.Release.Version, v.Manifest.Expires, v.SignedBy
+		}
 	}
-	if v, ok := t.Held(s.q.Channel); ok {
-		s.result.Version, s.result.Expires, s.result.SignedBy = v.Manifest.Release.Version, v.Manifest.Expires, v.SignedBy
+	c := st.Channels[s.q.Channel]
+	r.RootVersion, r.Epoch, r.Sequence = st.RootVersion, c.Epoch, c.Sequence
+}
+
+// differ reports whether two states trust different things.
+func differ(a, b *manifest.Snapshot) bool {
+	accepted := func(x, y manifest.ChannelState) bool {
+		return x.Order() == y.Order() && x.ManifestSHA256 == y.ManifestSHA256
 	}
+	return a.State.RootVersion != b.State.RootVersion ||
+		!maps.EqualFunc(a.State.Channels, b.State.Channels, accepted) ||
+		!slices.EqualFunc(a.Roots, b.Roots, bytes.Equal) ||
+		!maps.EqualFunc(a.Manifests, b.Manifests, bytes.Equal) ||
+		!maps.EqualFunc(a.Beacons, b.Beacons, bytes.Equal)
 }
 
 // String is one line for people.

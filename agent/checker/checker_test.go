@@ -38,7 +38,7 @@ func newBench(t *testing.T) *bench {
 	p := agenttest.New(t)
 	b := &bench{Publisher: p, t: t, out: filepath.Join(t.TempDir(), "program")}
 	b.query = Query{Dir: filepath.Join(t.TempDir(), "state"), Source: p.Dir, Channel: manifesttest.Stable,
-		Platform: manifest.Host(), Now: p.Now, Version: "1.0.0"}
+		Platform: manifest.Host(), Now: new(p.Now), Version: "1.0.0"}
 	b.init(Init{})
 	b.Release(manifesttest.Stable, 41, old)
 	b.want(b.check(), fault.OK)
@@ -62,13 +62,13 @@ func (b *bench) init(i Init) {
 }
 
 func (b *bench) check() *Result {
-	b.query.Now = b.Now
+	b.query.Now = new(b.Now)
 	r, _ := b.query.Check(context.Background())
 	return r
 }
 
 func (b *bench) update() *Result {
-	b.query.Now = b.Now
+	b.query.Now = new(b.Now)
 	r, _ := b.query.Update(context.Background(), b.out)
 	return r
 }

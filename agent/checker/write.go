@@ -2,7 +2,9 @@ package checker
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -19,8 +21,12 @@ import (
 
 const maxArtifact = 64 << 30 // bytes; what a checker is willing to write
 
-// write fetches the chosen artifact from the source and puts it at out.
+// write fetches the chosen artifact from the source and puts it at out, unless it is
+// there.
 func (s *session) write(ctx context.Context, out string) error {
+	if there, err := s.there(ctx, out); there || err != nil {
+		return err
+	}
 	p, ok := s.choice.Usable()
 	if !ok {
 		return fault.New(fault.NoArtifact, "%s comes in no form this build understands", s.choice.Name).Do("use a newer shoal")
@@ -71,6 +77,44 @@ func (s *session) write(ctx context.Context, out string) error {
 		return failure(err, "writing %q", out)
 	}
 	return nil
+}
+
+// there reports whether out has the chosen content already. What it has instead may be
+// something that the publisher has blocked since.
+func (s *session) there(ctx context.Context, out string) (bool, error) {
+	f, err := os.Open(out)
+	if err != nil {
+		return false, nil // writing will tell what is wrong with it
+	}
+	defer f.Close()
+	blocked := s.verified.Manifest.Blocked
+	fi, err := f.Stat()
+	if err != nil || !fi.Mode().IsRegular() || fi.Size() != s.choice.Length && len(blocked) == 0 {
+		return false, nil
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, contextReader{ctx, f}); err != nil {
+		return false, ctx.Err()
+	}
+	sum := manifest.Digest(h.Sum(nil))
+	if b, is := s.verified.Manifest.Blocks(sum); is {
+		s.result.Events = append(s.result.Events, manifest.Event{Code: fault.RunningBlocked, Doc: "manifest " + s.q.Channel.String(),
+			Detail: fmt.Sprintf("the publisher has blocked what is at %q: %s", out, b.Reason)})
+	}
+	return sum == s.choice.SHA256, nil
+}
+
+// contextReader ends a long copy between two reads when its context ends.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
 }
 
 // authorize asks once more, from what is on disk, whether the artifact may be used.

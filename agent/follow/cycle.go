@@ -3,6 +3,7 @@ package follow
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -94,22 +95,22 @@ func (r *run) roots() error {
 	asking := r.live
 	for taken := 0; len(asking) > 0 && taken < manifest.MaxRootsPerCycle; taken++ {
 		next := t.RootVersion() + 1
-		path := tree.Root(next)
+		doc := fmt.Sprintf("root %d", next)
 		var more []*member
-		for _, a := range r.ask(asking, path, manifest.MaxRoot) {
+		for _, a := range r.ask(asking, tree.Root(next), manifest.MaxRoot) {
 			switch {
 			case errors.Is(a.err, fault.NotFound): // the end of this source's chain
 			case a.err != nil:
-				r.drop(a.from, path, a.err)
+				r.drop(a.from, doc, a.err)
 			case t.RootVersion() == next && same(a.doc, t.Snapshot().Roots[next-1]):
 				more = append(more, a.from)
 			case t.RootVersion() == next:
-				r.drop(a.from, path, fault.New(fault.RootChain, "root %d differs from the one that was just accepted", next))
+				r.drop(a.from, doc, fault.New(fault.RootChain, "root %d differs from the one that was just accepted", next))
 			default:
 				events, err := t.UpdateRoot(a.doc)
 				r.report.Events = append(r.report.Events, events...)
 				if err != nil {
-					r.drop(a.from, path, err)
+					r.drop(a.from, doc, err)
 					continue
 				}
 				if err := r.f.save(); err != nil {
@@ -126,7 +127,7 @@ func (r *run) roots() error {
 			break
 		}
 		if taken == manifest.MaxRootsPerCycle-1 {
-			r.report.Events = append(r.report.Events, manifest.Event{Code: fault.RootBehind, Doc: path,
+			r.report.Events = append(r.report.Events, manifest.Event{Code: fault.RootBehind, Doc: doc,
 				Detail: "too many roots for one check; the next one goes on"})
 		}
 		asking = more

@@ -67,12 +67,17 @@ func readAtMost(r io.Reader, limit int64, path, name string) ([]byte, error) {
 }
 
 func tooLarge(path, name string, limit int64) error {
-	return fault.New(fault.TooLarge, "%q at %s is larger than %d bytes", path, name, limit).
+	return fault.New(fault.TooLarge, "%q at %s is larger than the %d bytes it may have", path, name, limit).
+		Line("No more than that was read. Nothing was changed; what is installed keeps running.").
+		Do("publisher: see what is in that place; nothing of Shoal's is that large").
 		Fact("document", path).Fact("source", name).Fact("limit", limit)
 }
 
 func notFound(path, name string) error {
-	return fault.New(fault.NotFound, "%s has no %q", name, path).Fact("document", path).Fact("source", name)
+	return fault.New(fault.NotFound, "%s has no %q", name, path).
+		Line("Nothing was changed; what is installed keeps running.").
+		Do("check the address of the source, and that it has been published to").
+		Fact("document", path).Fact("source", name)
 }
 
 func unreachable(format string, args ...any) *fault.Error {

@@ -24,9 +24,9 @@ func newAgentCheckCmd(c *cli) *cobra.Command {
 		Long: `Exit status 10: an update is available. 11: it is available and held for now. 0: nothing new.
 Anything else: the check failed, and why is printed.
 
-With --once the answer is one object of schema shoal.check/v1 with code, exit, app, channel,
-root_version, epoch, sequence, version, expires, freshness, artifact and events, and, of a failure,
-message, lines, detail and next. Its exit status is the code's, never 10 or 11.`,
+With --once the answer is one object of schema shoal.check/v1: code, root_version, epoch, sequence,
+manifest_sha256, freshness, changed and events are always there, and, of a failure, message, lines,
+detail and next. The exit status is the code's, never 10 or 11. docs/conformance.md has the rest.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if once.once {
 				if len(args) > 0 {
@@ -41,6 +41,7 @@ message, lines, detail and next. Its exit status is the code's, never 10 or 11.`
 			if err != nil {
 				return err
 			}
+			cfg.Logger = c.log() // a person reads this, not a journal
 			apps, err := channel.apps(cfg, args)
 			if err != nil {
 				return err

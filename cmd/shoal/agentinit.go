@@ -25,9 +25,10 @@ what the publisher tells. This is plumbing with a stable interface, for scripts 
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
-			if o.Dir = c.flags.state; o.Dir == "" {
+			if !c.stateDirGiven() {
 				return usagef("--state DIR is needed: a checker has a state of its own")
 			}
+			o.Dir = c.stateDir()
 			if o.Root == "" {
 				return usagef("--root FILE is needed: the envelope of root version 1")
 			}
@@ -50,7 +51,10 @@ what the publisher tells. This is plumbing with a stable interface, for scripts 
 			if err != nil {
 				return err
 			}
-			return c.print("shoal.init/v1", made, func(w io.Writer) {
+			if made.Already && (o.MinRoot != 0 && o.MinRoot != made.MinRoot || seq != "" && seq != made.MinSequence) {
+				c.warn("%s was made before and is left as it is: its least root is %d, its least order %q", made.State, made.MinRoot, made.MinSequence)
+			}
+			return c.print("shoal.agent-init/v1", made, func(w io.Writer) {
 				word := "Pinned"
 				if made.Already {
 					word = "Pinned before:"

@@ -58,16 +58,19 @@ func (c *cli) query(f *onceFlags, channel channelFlags) (checker.Query, error) {
 		}
 	}
 	if f.now != "" {
-		if q.Now, err = time.Parse(time.RFC3339, f.now); err != nil {
+		now, err := time.Parse(time.RFC3339, f.now)
+		if err != nil {
 			return q, usagef("--now %q is not a time like 2026-10-14T06:00:00Z", f.now)
 		}
+		q.Now = &now
 	}
 	build := buildInfo()
 	q.Version, q.Build = build.Version, build.Time
 	return q, nil
 }
 
-// once answers a query; out is empty for a check.
+// once answers a query; out is empty for a check. Every outcome but a wrong command line
+// is one object on standard output, so that who drives it has one thing to read.
 func (c *cli) once(ctx context.Context, f *onceFlags, channel channelFlags, out string) error {
 	q, err := c.query(f, channel)
 	if err != nil {
@@ -81,7 +84,15 @@ func (c *cli) once(ctx context.Context, f *onceFlags, channel channelFlags, out 
 	} else {
 		r, err = q.Update(ctx, out)
 	}
-	if err != nil && (c.flags.output == formatText || ctx.Err() != nil || fault.CodeOf(err) == fault.Usage) {
+	if err != nil && fault.CodeOf(err) == fault.Usage {
+		return err
+	}
+	if err != nil && c.flags.output == formatText {
+		for _, e := range r.Events {
+			if e.Code != r.Code { // the failure itself is told below
+				c.say("note: %s: %s [%s]", e.Doc, e.Detail, e.Code)
+			}
+		}
 		return err
 	}
 	if perr := c.print("shoal.check/v1", r, func(w io.Writer) { writeOnce(w, r) }); perr != nil {
@@ -106,7 +117,7 @@ func writeOnce(w io.Writer, r *checker.Result) {
 		fmt.Fprintln(w, r.Message)
 	}
 	if r.Out != "" {
-		fmt.Fprintf(w, "Wrote %s\n", r.Out)
+		fmt.Fprintf(w, "It is in %s\n", r.Out)
 	}
 	for _, e := range r.Events {
 		fmt.Fprintf(w, "note: %s: %s [%s]\n", e.Doc, e.Detail, e.Code)
