@@ -307,7 +307,7 @@ func TestLostStateOfAJoinedMachine(t *testing.T) {
 				t.Errorf("events %v, lost at %v; want state_lost", codes(report.Events), f.Local().LostAt)
 			}
 			// It is told until somebody acknowledges it.
-			report, f = m.cycle()
+			report, _ = m.cycle()
 			if !slices.Contains(codes(report.Events), fault.StateLost) {
 				t.Errorf("the next start tells %v", codes(report.Events))
 			}

@@ -228,7 +228,7 @@ func TestAnswersThatAreNoDocument(t *testing.T) {
 		{"forbidden", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(403) }, fault.Unreachable},
 		{"gone", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(410) }, fault.NotFound},
 		{"not-modified-unasked", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(304) }, fault.Unreachable},
-		{"redirected-in-a-circle", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/m", 302) }, fault.Unreachable},
+		{"redirected-in-a-circle", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/m", http.StatusFound) }, fault.Unreachable},
 		{"cut-short", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "100")
 			io.WriteString(w, "half")
