@@ -269,6 +269,9 @@ func keyError(ref string, err error) error {
 	case errors.Is(err, keys.ErrNoAgent), errors.Is(err, keys.ErrNotInAgent):
 		return fault.New(fault.NotFound, "%w", err).Do("ssh-add -l")
 	}
+	if strings.Contains(ref, "PRIVATE KEY") {
+		return fault.New(fault.Usage, "%w", err) // a key itself, given for its name: it is not repeated
+	}
 	return fault.New(fault.Usage, "key %q: %w", ref, err)
 }
 

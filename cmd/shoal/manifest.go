@@ -171,10 +171,7 @@ copy of its tree; or, on a machine without a network, from files.`,
 			whole := c.signRequest(args[0], refs, nil)
 			whole.Sequence, whole.AllowVersionRegress, whole.AllowElsewhere = req.Sequence, req.AllowVersionRegress, req.AllowElsewhere
 			res, err := fleet.SignManifest(ctx, whole)
-			if err != nil {
-				return err
-			}
-			return c.print("shoal.signed/v1", res, func(w io.Writer) { writeSigned(w, res) })
+			return c.printSigned(res, err)
 		},
 	}
 	fl := cmd.Flags()

@@ -58,10 +58,7 @@ For a root that follows another, --from names that one; without it the configure
 			}
 			defer fleet.Close()
 			res, err := ceremony.SignRoot(ctx, fleet, c.signRequest(args[0], refs, nil), now())
-			if err != nil {
-				return err
-			}
-			return c.print("shoal.signed/v1", res, func(w io.Writer) { writeSigned(w, res) })
+			return c.printSigned(res, err)
 		},
 	}
 	cmd.Flags().StringSliceVar(&from, "from", nil, "the root `FILE` before this one")
@@ -96,10 +93,22 @@ func (c *cli) signRequest(file string, refs, configured []string) ceremony.SignR
 	}
 }
 
-func writeSigned(w io.Writer, res *ceremony.Signed) {
-	for i, k := range res.Keys {
-		fmt.Fprintf(w, "Signed by %s: %s\n", printable(k.Name), res.Files[i])
+// printSigned prints what was signed. When a later key failed the files of those before
+// it are there all the same, and are told of beside the error.
+func (c *cli) printSigned(res *ceremony.Signed, err error) error {
+	if res == nil {
+		return err
 	}
+	write := func(w io.Writer) {
+		for i, k := range res.Keys {
+			fmt.Fprintf(w, "Signed by %s: %s\n", printable(k.Name), res.Files[i])
+		}
+	}
+	if err != nil {
+		write(c.std.err)
+		return err
+	}
+	return c.print("shoal.signed/v1", res, write)
 }
 
 func newTrustAssembleCmd(c *cli) *cobra.Command {

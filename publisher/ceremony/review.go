@@ -75,16 +75,16 @@ func (f *Fleet) SignManifest(ctx context.Context, req SignRequest) (*Signed, err
 		return nil, err
 	}
 	spec, _ := f.Root.Channel(d.Manifest.Name())
-	may := func(id keys.ID) error {
+	may := func(id keys.ID) (keys.PublicKey, error) {
 		if slices.Contains(spec.Release.KeyIDs, id) {
-			return nil
+			return keys.ParsePublicKey(f.Root.Keys[id])
 		}
-		return f.notAllowed(id, "releases of "+d.Manifest.Name().String(), f.Root, spec.Release)
+		return keys.PublicKey{}, notAllowed(id, "releases of "+d.Manifest.Name().String(), f.Root, spec.Release)
 	}
 	return sign(ctx, req, review, manifest.TypeManifest, d.Payload, may)
 }
 
-func (f *Fleet) notAllowed(id keys.ID, what string, r *manifest.Root, role manifest.RoleSpec) error {
+func notAllowed(id keys.ID, what string, r *manifest.Root, role manifest.RoleSpec) error {
 	var may []Key
 	for _, k := range role.KeyIDs {
 		may = append(may, named(r, k))
@@ -94,7 +94,9 @@ func (f *Fleet) notAllowed(id keys.ID, what string, r *manifest.Root, role manif
 		Do("sign with one of those: --key REF").Fact("key", string(id)).Fact("allowed", may)
 }
 
-func sign(ctx context.Context, req SignRequest, review *Review, t manifest.Type, payload []byte, may func(keys.ID) error) (*Signed, error) {
+// sign shows the review, asks, and signs. may gives each key as root has it, whose comment
+// is the name that everybody knows it by, or refuses it.
+func sign(ctx context.Context, req SignRequest, review *Review, t manifest.Type, payload []byte, may func(keys.ID) (keys.PublicKey, error)) (*Signed, error) {
 	if req.Show != nil {
 		req.Show(review)
 	}
@@ -105,8 +107,9 @@ func sign(ctx context.Context, req SignRequest, review *Review, t manifest.Type,
 	if len(signers) == 0 {
 		return nil, fault.New(fault.Usage, "there is no key to sign with").Do("name one: --key file:PATH or agent:PATH.pub")
 	}
-	for _, s := range signers {
-		if err := may(s.Public().ID()); err != nil {
+	known := make([]keys.PublicKey, len(signers))
+	for i, s := range signers {
+		if known[i], err = may(s.Public().ID()); err != nil {
 			return nil, err
 		}
 	}
@@ -122,8 +125,8 @@ func sign(ctx context.Context, req SignRequest, review *Review, t manifest.Type,
 		return nil, fault.New(fault.Interrupted, "nothing was signed: the answer was no")
 	}
 	res := &Signed{Review: *review}
-	for _, s := range signers {
-		k := s.Public()
+	for i, s := range signers {
+		k := known[i]
 		sig, err := s.Sign(ctx, string(t), payload)
 		if err != nil {
 			return res, fault.New(codeOr(err, fault.IO), "signing with %s: %w", keyOf(k).Name, err).Line("This key has signed nothing.")
@@ -293,11 +296,14 @@ func SignRoot(ctx context.Context, f *Fleet, req SignRequest, now time.Time) (*S
 		}
 		review.Warnings = append(review.Warnings, witness.Warnings(views)...)
 	}
-	may := func(id keys.ID) error {
-		if slices.Contains(d.Root.Root.KeyIDs, id) || prev != nil && slices.Contains(prev.Root.KeyIDs, id) {
-			return nil
+	may := func(id keys.ID) (keys.PublicKey, error) {
+		switch {
+		case slices.Contains(d.Root.Root.KeyIDs, id):
+			return keys.ParsePublicKey(d.Root.Keys[id])
+		case prev != nil && slices.Contains(prev.Root.KeyIDs, id):
+			return keys.ParsePublicKey(prev.Keys[id])
 		}
-		return f.notAllowed(id, "this root", d.Root, d.Root.Root)
+		return keys.PublicKey{}, notAllowed(id, "this root", d.Root, d.Root.Root)
 	}
 	return sign(ctx, req, review, manifest.TypeRoot, d.Payload, may)
 }

@@ -38,10 +38,9 @@ func DaysLeft(r *manifest.Root, now time.Time) int { return int(r.Expires.Sub(no
 
 // ExpiryWarning speaks up 90, 30 and 7 days before a root expires; empty before that.
 func ExpiryWarning(r *manifest.Root, now time.Time) string {
-	left := DaysLeft(r, now)
 	for _, days := range expiryDays {
-		if left <= days {
-			return fmt.Sprintf("root %d expires in %d days, on %s (this is the %d-day warning): sign the next one before", r.Version, left, date(r.Expires), days)
+		if r.Expires.Sub(now) <= time.Duration(days)*24*time.Hour {
+			return fmt.Sprintf("root %d expires in %d days, on %s (this is the %d-day warning): sign the next one before", r.Version, DaysLeft(r, now), date(r.Expires), days)
 		}
 	}
 	return ""
