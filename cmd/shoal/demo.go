@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -71,6 +73,9 @@ real commands; nothing is installed, and everything is removed at the end.`,
 			}
 			ctx, cancel := c.withTimeout(cmd.Context(), 0)
 			defer cancel()
+			// A closed terminal or pipe would end this process before it has cleaned up.
+			ctx, stop := signal.NotifyContext(ctx, syscall.SIGPIPE, syscall.SIGHUP)
+			defer stop()
 			r, err := demo.Run(ctx, cfg)
 			if err != nil {
 				return err
