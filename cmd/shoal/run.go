@@ -56,12 +56,12 @@ func (c *cli) execute(ctx context.Context, root *cobra.Command, args []string) i
 	}
 	var coded *fault.Error
 	switch {
+	case !errors.As(err, &coded) && errors.Is(err, context.Canceled):
+		err = fault.New(fault.Interrupted, "interrupted")
 	case ctx.Err() == nil:
 		if d := c.flags.timeout.Duration(); d > 0 && errors.Is(err, context.DeadlineExceeded) && !errors.As(err, &coded) {
 			err = fault.New(fault.IO, "gave up after %s: %w", c.flags.timeout, err).Do("give it longer: --timeout")
 		}
-	case !errors.As(err, &coded) && errors.Is(err, context.Canceled):
-		err = fault.New(fault.Interrupted, "interrupted")
 	case fault.CodeOf(err) != fault.Interrupted:
 		// Once interrupted, whatever failed next failed because of it.
 		err = fault.New(fault.Interrupted, "interrupted: %w", err)
