@@ -52,9 +52,13 @@ func (a *Agent) acquire(ctx context.Context, j *job) (*os.File, error) {
 		if err == nil || final(err) {
 			return f, err
 		}
-		if failed.add(err); info == nil {
+		failed.add(err)
+	}
+	if info == nil || len(a.cfg.Peers) == 0 && len(a.cfg.announceURLs()) == 0 {
+		if failed.err != nil {
 			return nil, failed.err
 		}
+		return a.direct(ctx, j) // there is nobody who could tell of a peer
 	}
 	f, err = a.fromPeers(ctx, j, info)
 	if err == nil || final(err) {

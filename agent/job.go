@@ -151,8 +151,11 @@ func (a *Agent) progressed(j *job, p Progress) {
 	}
 	u := j.app.status.Update
 	u.Done, u.Bytes, u.Seconds = p.Done, p.Bytes, a.cfg.Clock().Sub(u.Began).Seconds()
-	j.app.status.Peers = p.Peers
-	a.setState(j.app, p.State, fault.New(fault.OK, "installing %s", p.Version))
+	switch p.State {
+	case manifest.StateStaged, manifest.StateCommitting, manifest.StateConfirming:
+		a.setState(j.app, p.State, fault.New(fault.OK, "installing %s", p.Version))
+	}
+	// How it ends is told by finish, which knows why.
 }
 
 // begin starts the update that d decided on. Only the owner calls it.

@@ -24,6 +24,7 @@ programs stay, and so does agent.yaml. Stop a running agent first.`,
 			if err != nil {
 				return err
 			}
+			cfg.Logger = c.log() // a person reads this, not a journal
 			if !cfg.Joined() {
 				return fault.New(fault.Config, "this machine has not joined a fleet")
 			}

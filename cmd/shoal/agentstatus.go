@@ -28,6 +28,7 @@ func newAgentStatusCmd(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			cfg.Logger = c.log() // a person reads this, not a journal
 			ctx, cancel := c.withTimeout(cmd.Context(), 0)
 			defer cancel()
 			s, err := agent.CurrentStatus(ctx, cfg)
@@ -105,7 +106,11 @@ func writeAppStatus(w io.Writer, s *agent.Status, app agent.AppStatus, now time.
 		row("giving", "%d peers, %s so far", app.Peers, humanize.IBytes(uint64(max(app.Given, 0))))
 	}
 	if len(app.Previous) > 0 {
-		row("previous", "%s kept beside the target", strings.Join(app.Previous, ", "))
+		var names []string
+		for _, version := range app.Previous {
+			names = append(names, orUnknown(version))
+		}
+		row("previous", "%s kept beside the target", strings.Join(names, ", "))
 	}
 }
 

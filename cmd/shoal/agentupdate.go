@@ -50,6 +50,7 @@ there stays. The answer is that of agent check --once.`,
 			if err != nil {
 				return err
 			}
+			cfg.Logger = c.log() // a person reads this, not a journal
 			apps, err := channel.apps(cfg, args)
 			if err != nil {
 				return err
