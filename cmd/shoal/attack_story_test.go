@@ -51,6 +51,7 @@ func TestAttackStories(t *testing.T) {
 		{"T35-killed-at-each-document", killedAtEachDocument},
 		{"T36-stored-manifest-changed", storedManifestChanged},
 		{"T36-stored-root-changed", storedRootChanged},
+		{"T38-larger-than-anyone-has", largerThanAnyoneHas},
 	} {
 		t.Run(s.name, s.tell)
 	}
@@ -534,4 +535,14 @@ func storedRootChanged(t *testing.T) {
 		t.Errorf("%s at root %d", got.Code, got.RootVersion)
 	}
 	v.wantOut(string(program))
+}
+
+func largerThanAnyoneHas(t *testing.T) {
+	v := newVictim(t)
+	next := v.Release(mt.Stable, 43, program, mt.WithManifest(func(m *manifest.Manifest) {
+		m.Artifacts[0].Length, m.Artifacts[0].Payloads[0].Length = 1<<52, 1<<52
+	}))
+	v.putOut(asItWas)
+	v.update().want(t, expected{fault.Quota, 1, "1.43", payloadHash(t, next), manifest.FreshStale, true})
+	v.wantOut(asItWas)
 }
