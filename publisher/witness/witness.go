@@ -70,7 +70,7 @@ func (v *View) look(read repo.Reader, snap manifest.Snapshot, ch manifest.Channe
 	if ch == (manifest.Channel{}) {
 		return rerr
 	}
-	merr := v.manifest(read, t, ch, snap.State.Channels[ch].ManifestSHA256)
+	merr := v.manifest(read, snap, t, ch)
 	if rerr != nil {
 		return rerr
 	}
@@ -160,11 +160,9 @@ func (v *View) above(read repo.Reader, t *manifest.Trust) error {
 	return nil
 }
 
-func (v *View) manifest(read repo.Reader, t *manifest.Trust, ch manifest.Channel, ours manifest.Digest) error {
-	cycle, err := t.Begin()
-	if err != nil {
-		return err
-	}
+// manifest compares the channel's manifest there with ours. t may have followed the
+// place's roots past ours.
+func (v *View) manifest(read repo.Reader, snap manifest.Snapshot, t *manifest.Trust, ch manifest.Channel) error {
 	env, err := read(tree.Manifest(ch), manifest.MaxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -172,28 +170,46 @@ func (v *View) manifest(read repo.Reader, t *manifest.Trust, ch manifest.Channel
 	if err != nil {
 		return err
 	}
-	e, err := manifest.ParseEnvelope(env, manifest.TypeManifest)
+	got, err := opened(env, snap, t, ch)
 	if err != nil {
 		return err
 	}
-	if !ours.IsZero() && e.PayloadHash() == ours {
-		return nil // whoever signed it: ours may have been signed again since
-	}
-	got, _, err := cycle.Manifest(ch, env)
-	switch {
-	case errors.Is(err, fault.Rollback):
-		return nil // not pushed there yet
-	case errors.Is(err, fault.Equivocation):
-		// The channel's keys have signed it under our number.
-		v.Hash = e.PayloadHash()
-		v.Manifest, err = manifest.ReadManifestDraft(e.Payload)
-		return err
-	case err != nil:
-		return err
-	case !got.Same:
+	ours := snap.State.Channels[ch]
+	switch is := got.Manifest.Order().Compare(ours.Order()); {
+	case is < 0: // not pushed there yet
+	case is == 0 && got.Hash == ours.ManifestSHA256:
+	default:
 		v.Manifest, v.Hash = got.Manifest, got.Hash
 	}
 	return nil
+}
+
+// opened opens a manifest under the newest root, or else the one before, and so on: when
+// keys were replaced since, what they signed in their day was given out all the same, and
+// its number is used up.
+func opened(env []byte, snap manifest.Snapshot, newest *manifest.Trust, ch manifest.Channel) (*manifest.Verified, error) {
+	// Without its channels the state holds nothing against a manifest but its signatures.
+	bare := manifest.Snapshot{Roots: newest.Snapshot().Roots, State: manifest.State{V: snap.State.V, Repo: snap.State.Repo}}
+	var first error
+	for n := len(bare.Roots); n > 0; n-- {
+		bare.Roots = bare.Roots[:n]
+		t, err := load(bare)
+		if err != nil {
+			return nil, err
+		}
+		cycle, err := t.Begin()
+		if err != nil {
+			return nil, err
+		}
+		got, _, err := cycle.Manifest(ch, env)
+		if err == nil {
+			return got, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return nil, first
 }
 
 func hashOf(root []byte) (manifest.Digest, error) {
