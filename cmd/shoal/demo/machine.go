@@ -45,6 +45,11 @@ func (f *fleet) join(ctx context.Context) error {
 		name := fmt.Sprintf("m%d", i+1)
 		f.machines = append(f.machines, &machine{name: name, dir: f.path(name)})
 	}
+	// All programs are in place before anything is started: a child that is forked while
+	// a program is being written holds it open for a moment, and it could not be run.
+	if err := f.each(func(m *machine) error { return m.install(f.buildPath(oldVersion)) }); err != nil {
+		return err
+	}
 	if err := f.each(func(m *machine) error { return f.joinOne(ctx, m) }); err != nil {
 		return err
 	}
@@ -56,14 +61,16 @@ func (f *fleet) join(ctx context.Context) error {
 	return nil
 }
 
-func (f *fleet) joinOne(ctx context.Context, m *machine) error {
+// install puts a build where the machine has its program.
+func (m *machine) install(build string) error {
 	m.target = filepath.Join(m.dir, "app", app)
 	if err := os.MkdirAll(filepath.Dir(m.target), 0o700); err != nil {
 		return err
 	}
-	if err := copyFile(m.target, f.buildPath(oldVersion)); err != nil {
-		return err
-	}
+	return copyFile(m.target, build)
+}
+
+func (f *fleet) joinOne(ctx context.Context, m *machine) error {
 	var err error
 	if m.addr, err = f.supervisor.Add(m.name, m.target, f.path("logs", m.name+"-program.log")); err != nil {
 		return err
