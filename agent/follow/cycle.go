@@ -19,6 +19,8 @@ type run struct {
 	report *Report
 	live   []*member // sources still in the cycle
 	failed failures
+
+	unstored error // why there is no trust in memory any more
 }
 
 // failures keeps the first failure in the order of the sources. What a document said
@@ -97,12 +99,13 @@ func (r *run) roots() error {
 		next := t.RootVersion() + 1
 		doc := fmt.Sprintf("root %d", next)
 		var more []*member
+		var accepted []byte // by this round
 		for _, a := range r.ask(asking, tree.Root(next), manifest.MaxRoot) {
 			switch {
 			case errors.Is(a.err, fault.NotFound): // the end of this source's chain
 			case a.err != nil:
 				r.drop(a.from, doc, a.err)
-			case t.RootVersion() == next && same(a.doc, t.Snapshot().Roots[next-1]):
+			case t.RootVersion() == next && same(a.doc, accepted):
 				more = append(more, a.from)
 			case t.RootVersion() == next:
 				r.drop(a.from, doc, fault.New(fault.RootChain, "root %d differs from the one that was just accepted", next))
@@ -117,7 +120,7 @@ func (r *run) roots() error {
 					return err
 				}
 				r.f.c.Logger.Info("root accepted", "root", next, "source", a.from.Name())
-				more = append(more, a.from)
+				more, accepted = append(more, a.from), a.doc
 			}
 		}
 		if r.ctx.Err() != nil {
@@ -180,7 +183,7 @@ func (r *run) channel(ch manifest.Channel) Outcome {
 				r.tell(a.from, doc, err)
 			}
 			if r.f.trust == nil { // it could not be stored
-				out.Err = err
+				out.Err, r.unstored = err, err
 				return out
 			}
 			continue
@@ -196,8 +199,11 @@ func (r *run) channel(ch manifest.Channel) Outcome {
 		}
 	}
 	out.Freshness = r.beacon(cycle, ch, good)
-	if err := r.f.save(); err != nil && out.Err == nil {
-		out.Err = err
+	if err := r.f.save(); err != nil {
+		r.unstored = err
+		if out.Err == nil {
+			out.Err = err
+		}
 	}
 	return out
 }

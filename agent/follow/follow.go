@@ -134,6 +134,10 @@ func (f *Follower) Cycle(ctx context.Context, force bool, channels ...manifest.C
 		return r, ctx.Err()
 	}
 	for _, ch := range channels {
+		if f.trust == nil { // what the channel before brought could not be stored
+			r.Outcomes = append(r.Outcomes, Outcome{Channel: ch, Freshness: manifest.FreshNone, Err: run.unstored})
+			continue
+		}
 		r.Outcomes = append(r.Outcomes, run.channel(ch))
 		if ctx.Err() != nil {
 			return r, ctx.Err()

@@ -377,3 +377,35 @@ func TestWhatCannotBeStoredIsNotTrusted(t *testing.T) {
 		t.Errorf("with room again: %s", outcome(r))
 	}
 }
+
+// A disk that is full ends no process: the channels after the one that could not be
+// stored say why nothing is known of them.
+func TestNothingIsAskedOnceSomethingCannotBeStored(t *testing.T) {
+	m := newMachine(t, 1)
+	m.trees[0].Release(stable, 42, content)
+	m.cycle()
+	m.trees[0].Release(stable, 43, content)
+	f := m.open()
+	if err := f.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(m.dir, "trust", "m", "acme", "stable.json")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(path, "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r, err := f.Cycle(t.Context(), true, stable, manifesttest.Nightly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range r.Outcomes {
+		if !errors.Is(o.Err, fault.IO) || o.Freshness != manifest.FreshNone {
+			t.Errorf("%s: %v and %q, want io and none", o.Channel, o.Err, o.Freshness)
+		}
+	}
+	if len(r.Outcomes) != 2 {
+		t.Errorf("%d outcomes, want one a channel", len(r.Outcomes))
+	}
+}
