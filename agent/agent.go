@@ -65,15 +65,16 @@ type Agent struct {
 
 // app is one program and how it stands.
 type app struct {
-	cfg     AppConfig
-	channel manifest.Channel
-	program apply.Program
-	status  AppStatus
-	checked error             // how its channel's last check ended
-	offered manifest.Infohash // of the payload the channel asks for; zero for none
-	asked   bool              // whether this process has asked for its channel
-	job     *job              // under way, or nil
-	retries int               // updates in a row that something passing ended
+	cfg      AppConfig
+	channel  manifest.Channel
+	program  apply.Program
+	status   AppStatus
+	checked  error             // how its channel's last check ended
+	offered  manifest.Infohash // of the payload the channel asks for; zero for none
+	asked    bool              // whether this process has asked for its channel
+	job      *job              // under way, or nil
+	retries  int               // updates in a row that something passing ended
+	silences int               // checks in a row that nobody answered
 }
 
 // Open takes the state directory, verifies what it holds as far as that goes without

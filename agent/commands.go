@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -74,12 +75,16 @@ func (a *Agent) check(app *app, r *follow.Report) Check {
 	if c.Error = control.NewFailure(err); c.Error != nil {
 		c.Code = c.Error.Code
 	}
-	if d.install && a.serving.Load() && app.checked == nil && app.job == nil {
+	if d.install && a.serving.Load() && answered(app.checked) && app.job == nil {
 		a.begin(app, d, Choice{})
 	}
 	c.AppStatus = a.snapshot(app)
 	return c
 }
+
+// answered reports whether a check that ended with err says nothing against what is
+// trusted already. That nobody answers does not: neighbours may have the bytes.
+func answered(err error) bool { return err == nil || errors.Is(err, fault.Unreachable) }
 
 // cycle asks the sources for the channels of apps. It runs in the owner.
 func (a *Agent) cycle(ctx context.Context, force bool, apps []*app) (*follow.Report, error) {
@@ -104,6 +109,11 @@ func (a *Agent) cycle(ctx context.Context, force bool, apps []*app) (*follow.Rep
 				app.status.Freshness = o.Freshness
 				app.checked = o.Err
 			}
+		}
+		if errors.Is(app.checked, fault.Unreachable) {
+			app.silences++
+		} else {
+			app.silences = 0
 		}
 		last := &CheckStatus{At: now, Code: fault.Same}
 		if app.checked != nil {
@@ -216,10 +226,10 @@ func (a *Agent) Update(ctx context.Context, apps []string, c Choice, wait bool, 
 			d := a.settle(app, c)
 			switch {
 			case app.job != nil: // join the one under way
+			case d.install && answered(app.checked):
+				it.job = a.begin(app, d, c)
 			case app.checked != nil:
 				it.res.Error = control.NewFailure(app.checked)
-			case d.install:
-				it.job = a.begin(app, d, c)
 			case d.why != nil:
 				it.res.Error = control.NewFailure(d.why)
 			default:
@@ -291,14 +301,20 @@ func (a *Agent) recovered(ctx context.Context) error {
 }
 
 // nextCheck is when the channels are asked again: in the configured time, or sooner
-// when something passing ended an update.
+// when nobody answered or something passing ended an update: later and later.
 func (a *Agent) nextCheck(jitter float64) time.Duration {
 	every := a.cfg.Check.Every
 	d := time.Duration(float64(every) * (1 + a.cfg.Check.Jitter*(2*jitter-1)))
+	soon := func(tries int) {
+		if tries > 0 {
+			wait := firstRetry << min(tries-1, 10)
+			d = min(d, wait+time.Duration(jitter*float64(wait)))
+		}
+	}
 	for _, app := range a.apps {
-		if app.retries > 0 && app.job == nil && app.status.State == manifest.StateWaiting {
-			soon := firstRetry << min(app.retries-1, 10)
-			d = min(d, soon+time.Duration(jitter*float64(soon)))
+		soon(app.silences)
+		if app.job == nil && app.status.State == manifest.StateWaiting {
+			soon(app.retries)
 		}
 	}
 	return d

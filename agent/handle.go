@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"time"
 
 	"shoal/agent/apply"
 	"shoal/agent/control"
@@ -25,15 +26,31 @@ type Handle interface {
 // Connect returns the agent that runs on cfg's state directory, or, when none does, one
 // that works on it under its lock until it is closed.
 func Connect(ctx context.Context, cfg Config) (Handle, error) {
-	client, err := control.Dial(ctx, cfg.StateDir)
-	if err == nil {
-		return remote{client}, nil
+	for began := time.Now(); ; {
+		client, err := control.Dial(ctx, cfg.StateDir)
+		if err == nil {
+			return remote{client}, nil
+		}
+		if !errors.Is(err, control.ErrNotRunning) {
+			return nil, err
+		}
+		a, err := Open(ctx, cfg)
+		if err == nil {
+			return a, nil
+		}
+		if !errors.Is(err, fault.Locked) || time.Since(began) > startingFor {
+			return nil, err
+		}
+		select { // it may be an agent that has begun and does not listen yet
+		case <-time.After(startingFor / 20):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
-	if !errors.Is(err, control.ErrNotRunning) {
-		return nil, err
-	}
-	return Open(ctx, cfg)
 }
+
+// startingFor is how long the holder of the lock may take to listen for commands.
+const startingFor = 2 * time.Second
 
 // Serving implements [Handle].
 func (a *Agent) Serving() bool { return a.serving.Load() }

@@ -254,7 +254,7 @@ func (a *Agent) finish(j *job, r apply.Result, err error) {
 // goOn decides about an app that is free again, and begins what a check found meanwhile.
 func (a *Agent) goOn(app *app) {
 	d := a.settle(app, Choice{})
-	if d.install && a.serving.Load() && app.asked && app.checked == nil {
+	if d.install && a.serving.Load() && app.asked && answered(app.checked) {
 		a.begin(app, d, Choice{})
 	}
 }

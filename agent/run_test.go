@@ -265,3 +265,39 @@ func TestCloseInTheMiddleOfADownload(t *testing.T) {
 		t.Errorf("after closing: %v, want ErrNotRunning", err)
 	}
 }
+
+func TestNextCheck(t *testing.T) {
+	b := newBench(t)
+	a := b.open()
+	if err := a.recovered(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	app := a.apps[0]
+	rows := []struct {
+		name              string
+		silences, retries int
+		state             manifest.AppState
+		jitter            float64
+		want              time.Duration
+	}{
+		{"early-by-jitter", 0, 0, manifest.StateHealthy, 0, 12 * time.Minute},
+		{"late-by-jitter", 0, 0, manifest.StateHealthy, 1, 18 * time.Minute},
+		{"nobody-answered", 1, 0, manifest.StateHealthy, 0, firstRetry},
+		{"nobody-answered-again", 3, 0, manifest.StateHealthy, 0, 4 * firstRetry},
+		{"nobody-answers-for-days", 500, 0, manifest.StateHealthy, 0, 12 * time.Minute},
+		{"update-ended-by-something-passing", 0, 2, manifest.StateWaiting, 0, 2 * firstRetry},
+		{"update-that-failed-for-good", 0, 2, manifest.StateReverted, 0, 12 * time.Minute},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			var got time.Duration
+			a.do(t.Context(), func() {
+				app.silences, app.retries, app.status.State = r.silences, r.retries, r.state
+				got = a.nextCheck(r.jitter)
+			})
+			if got != r.want {
+				t.Errorf("in %s, want %s", got, r.want)
+			}
+		})
+	}
+}

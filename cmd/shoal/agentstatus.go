@@ -40,12 +40,18 @@ func newAgentStatusCmd(c *cli) *cobra.Command {
 	}
 }
 
+// rootWarning is how long before its end the root is worth a line.
+const rootWarning = 90 * 24 * time.Hour
+
 func writeStatus(w io.Writer, s *agent.Status, now time.Time) {
 	if !s.Running {
 		fmt.Fprintf(w, "no agent is running; this is how things were %s ago\n", roughly(now.Sub(s.Updated)))
 	}
 	if s.StateLost {
 		fmt.Fprintln(w, "STATE LOST: what is trusted was built again from the pin. Acknowledge: shoal agent join LINK  [state_lost]")
+	}
+	if rest := s.RootExpires.Sub(now); !s.RootExpires.IsZero() && rest < rootWarning {
+		fmt.Fprintf(w, "root %d: %s; its keepers should sign the next one\n", s.RootVersion, left(s.RootExpires, now))
 	}
 	if s.TOFU {
 		fmt.Fprintln(w, "the fleet id was trusted on first use, not told by anyone")
