@@ -254,6 +254,23 @@ func TestRevertToPrevious(t *testing.T) {
 	})
 }
 
+// The program is gone, and the version before is what a person asks for: it comes back
+// as it was, not as a file that nobody can run.
+func TestRevertOfAMissingProgramKeepsItsMetadata(t *testing.T) {
+	m := newMachine(SwapRename, false)
+	if res, err := m.apply(newProgram); err != nil || res.State != Confirmed {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	if err := m.mem.Remove(memTarget); err != nil {
+		t.Fatal(err)
+	}
+	res, err := m.engine().Revert(t.Context(), m.program(), "", func(context.Context, Release) error { return nil })
+	if err != nil || res.State != Confirmed {
+		t.Errorf("%+v, %v", res, err)
+	}
+	m.assertWhole(t, "reverted", oldProgram)
+}
+
 func TestKeep(t *testing.T) {
 	for keep, want := range map[int]int{-1: 0, 0: 2, 1: 1, 3: 3} {
 		m := newMachine(SwapRename, false)
@@ -382,6 +399,51 @@ func TestRefusedBeforeAnythingIsTouched(t *testing.T) {
 			}
 			m.assertWhole(t, "refused", oldProgram)
 			m.assertTidy(t, "refused")
+		})
+	}
+}
+
+// Whoever can turn a link on the way to the program decides which file is replaced:
+// another program's, with the rights that one has.
+func TestLinksThatOthersCanTurn(t *testing.T) {
+	rows := []struct {
+		name string
+		set  func(*machine)
+		want fault.Code
+	}{
+		{"of-root", func(*machine) {}, fault.OK},
+		{"in-a-directory-of-another-user", func(m *machine) {
+			m.mem.dirs["/home/bob"].uid = 54321
+			m.mem.dirs["/home/bob"].names["acme"].meta.UID = 54321
+		}, fault.UnsafePath},
+		{"in-a-directory-everybody-writes", func(m *machine) { m.mem.dirs["/home/bob"].mode |= 0o002 }, fault.UnsafePath},
+		{"second-of-two", func(m *machine) { m.mem.dirs["/srv"].mode |= 0o002 }, fault.UnsafePath},
+		// Whoever owns the program decides what it is anyway.
+		{"of-the-program's-owner", func(m *machine) {
+			m.mem.dirs["/home/bob"].uid = 54321
+			m.mem.dirs[memTargetDir].uid = 54321
+			m.mem.dirs[memTargetDir].names["acme"].meta.UID = 54321
+		}, fault.OK},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			m := newMachine(SwapRename, false)
+			for _, dir := range []string{"/home", "/home/bob", "/srv"} {
+				m.mem.dirs[dir] = newMemDir()
+			}
+			m.mem.symlink("/srv/acme", "/home/bob/acme")
+			m.mem.symlink(memTarget, "/srv/acme")
+			m.tweak = func(p *Program) { p.Target.Path = "/home/bob/acme" }
+			r.set(m)
+			_, err := m.apply(newProgram)
+			if r.want == fault.OK {
+				if err != nil || m.target() != newProgram {
+					t.Errorf("installed is %s, %v", called(m.target()), err)
+				}
+				return
+			}
+			wantCode(t, err, r.want)
+			m.assertWhole(t, "refused", oldProgram)
 		})
 	}
 }
@@ -643,6 +705,26 @@ func TestRecoveryOfConfirming(t *testing.T) {
 			m.assertTidy(t, "recovered")
 		})
 	}
+}
+
+// The agent died before it could start the new version, and comes back when the time for
+// confirming it is over. What runs is the old version, and its health says nothing.
+func TestWhatNeverRanIsNotConfirmed(t *testing.T) {
+	m := newMachine(SwapRename, false)
+	m.tweak = func(p *Program) {
+		p.Progress = func(s State) { m.proc.dead = m.proc.dead || s == Confirming }
+	}
+	m.apply(newProgram)
+	if m.target() != newProgram || m.running != oldProgram {
+		t.Fatalf("installed is %s, running is %s", called(m.target()), called(m.running))
+	}
+	m.newProcess()
+	m.tweak = nil
+	m.up += 2 * defaultWithin
+	if res, err := m.recover(); err != nil || res.State != Confirmed || m.running != newProgram {
+		t.Errorf("%+v, %v; running is %s", res, err, called(m.running))
+	}
+	m.assertTidy(t, "recovered")
 }
 
 // dyingHealth kills the agent while it waits for the health check.

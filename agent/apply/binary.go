@@ -116,6 +116,12 @@ func (b *binary) stage(ctx context.Context, j *journal, src io.ReaderAt) error {
 			return err
 		}
 		keep = &m
+	} else if f, ok := src.(File); ok { // a previous version: it comes back as it was
+		m, err := f.Meta()
+		if err != nil {
+			return err
+		}
+		keep = &m
 	}
 	got, err := b.copy(ctx, j.Staged, reading(ctx, src, j.ToRelease.Length), func(f File) (Meta, error) {
 		if keep != nil {

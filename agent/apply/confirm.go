@@ -20,9 +20,10 @@ func (s *session) confirm(ctx context.Context) (Result, error) {
 		return s.revert(ctx, fault.New(fault.Reverted, "it was started %d times, and each time the agent or the machine stopped before it was confirmed", j.Attempts))
 	}
 	// The wall clock may be moved meanwhile, by years; the boot's own clock is not. In
-	// another boot only the attempts count.
+	// another boot only the attempts count, and so they do as long as the new version is
+	// not known to have been started: it proved nothing in a time it did not run.
 	boot, up := s.e.boot()
-	sameBoot := again && boot != "" && boot == j.Boot
+	sameBoot := again && boot != "" && boot == j.Boot && (j.Restarted || !j.Restart)
 	before := *j
 	j.State = Confirming
 	j.Attempts++

@@ -57,6 +57,13 @@ func (f *faultFS) Resolve(path string) (string, error) {
 	return f.FS.Resolve(path)
 }
 
+func (f *faultFS) Readlink(path string) (string, error) {
+	if err := f.hit("readlink", path, false); err != nil {
+		return "", err
+	}
+	return f.FS.Readlink(path)
+}
+
 func (f *faultFS) Lstat(path string) (Info, error) {
 	if err := f.hit("lstat", path, false); err != nil {
 		return Info{}, err

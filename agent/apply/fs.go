@@ -14,6 +14,8 @@ import (
 type FS interface {
 	// Resolve follows the symbolic links of path; its last element need not exist.
 	Resolve(path string) (string, error)
+	// Readlink returns what the symbolic link path says.
+	Readlink(path string) (string, error)
 	// Lstat describes what path names, without following a link.
 	Lstat(path string) (Info, error)
 	// ReadDir returns the names in dir.

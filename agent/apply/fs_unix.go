@@ -21,7 +21,6 @@ import (
 const (
 	defaultSwap = SwapRename
 
-	maxLinks = 40   // symbolic links followed for one target, as Linux has it
 	maxXattr = 1024 // extended attributes of one file: far more than anybody sets
 )
 
@@ -51,6 +50,8 @@ func (osFS) Resolve(path string) (string, error) {
 	}
 	return "", &fs.PathError{Op: "resolve", Path: path, Err: syscall.ELOOP}
 }
+
+func (osFS) Readlink(path string) (string, error) { return os.Readlink(path) }
 
 func (osFS) Lstat(path string) (Info, error) {
 	fi, err := os.Lstat(path)

@@ -26,6 +26,8 @@ func (osFS) Resolve(path string) (string, error) {
 	return filepath.Join(dir, filepath.Base(path)), err
 }
 
+func (osFS) Readlink(path string) (string, error) { return os.Readlink(path) }
+
 func (osFS) Lstat(path string) (Info, error) {
 	fi, err := os.Lstat(path)
 	if err != nil {

@@ -47,7 +47,7 @@ func (s *session) preflight(from digest, to Release) error {
 			Do("install it, or set allow_install for this app")
 	}
 	if !t.AllowInsecureDir {
-		if err := checkDir(s.fs, s.target); err != nil {
+		if err := checkWay(s.fs, t.Path, s.target); err != nil {
 			return explain("checking the target's directory", s.target, err)
 		}
 	}

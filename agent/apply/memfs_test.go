@@ -175,6 +175,19 @@ func (m *memFS) Resolve(path string) (string, error) {
 	}
 }
 
+func (m *memFS) Readlink(path string) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, _, n, err := m.at("readlink", path)
+	if err == nil && (n == nil || n.link == "") {
+		err = pathErr("readlink", path, syscall.EINVAL)
+	}
+	if err != nil {
+		return "", err
+	}
+	return n.link, nil
+}
+
 func (m *memFS) Lstat(path string) (Info, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
+	"syscall"
 
 	"shoal/internal/fault"
 )
@@ -14,7 +16,10 @@ import (
 // KindBinary is the one kind of artifact this engine installs: one executable file.
 const KindBinary = "binary"
 
-const defaultKeep = 2
+const (
+	defaultKeep = 2
+	maxLinks    = 40 // symbolic links followed for one target, as Linux has it
+)
 
 // Target is where a machine has an app installed.
 type Target struct {
@@ -67,13 +72,58 @@ func (t Target) name() string {
 	return filepath.Base(t.Path)
 }
 
-// checkDir fails with fault.UnsafePath if somebody else could replace files in the
-// directory of path, or one of the directories that lead to it: whoever can do that
-// decides what runs there, whatever was signed.
-func checkDir(fsys FS, path string) error {
+// checkWay fails with fault.UnsafePath if somebody else could decide which file the
+// target's path leads to, or replace it there: target is the real file, and every
+// directory with a link that is followed on the way to it counts as well.
+func checkWay(fsys FS, path, target string) error {
 	if runtime.GOOS == "windows" {
 		return nil // its rights are access control lists, which modes do not show
 	}
+	done, todo := "/", strings.Split(path, "/")
+	for links := 0; len(todo) > 0; {
+		name := todo[0]
+		todo = todo[1:]
+		switch name {
+		case "", ".":
+			continue
+		case "..":
+			done = filepath.Dir(done)
+			continue
+		}
+		next := filepath.Join(done, name)
+		i, err := fsys.Lstat(next)
+		if errors.Is(err, fs.ErrNotExist) && len(todo) == 0 {
+			break // a first install
+		}
+		if err != nil {
+			return err
+		}
+		if i.Mode&fs.ModeSymlink == 0 {
+			done = next
+			continue
+		}
+		if links++; links > maxLinks {
+			return &fs.PathError{Op: "resolve", Path: path, Err: syscall.ELOOP}
+		}
+		if err := checkDir(fsys, next, target); err != nil {
+			return err
+		}
+		to, err := fsys.Readlink(next)
+		if err != nil {
+			return err
+		}
+		if filepath.IsAbs(to) {
+			done = "/"
+		}
+		todo = append(strings.Split(to, "/"), todo...)
+	}
+	return checkDir(fsys, target, target)
+}
+
+// checkDir fails with fault.UnsafePath if somebody else could replace files in the
+// directory of path, or one of the directories that lead to it: whoever can do that
+// decides what runs there, whatever was signed.
+func checkDir(fsys FS, path, program string) error {
 	me, group := os.Geteuid(), os.Getegid()
 	for dir, last := filepath.Dir(path), path; dir != last; dir, last = filepath.Dir(dir), dir {
 		i, err := fsys.Lstat(dir)
@@ -86,7 +136,7 @@ func checkDir(fsys FS, path string) error {
 		own := dir == filepath.Dir(path)
 		why := ""
 		switch {
-		case i.UID != 0 && i.UID != me && !ownerOf(fsys, path, i.UID):
+		case i.UID != 0 && i.UID != me && !ownerOf(fsys, program, i.UID):
 			why = fmt.Sprintf("belongs to user %d", i.UID)
 		case i.Mode&fs.ModeSticky != 0 && !own:
 			// Others can make files here, but not replace what belongs to us.
