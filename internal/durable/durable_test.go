@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 func TestWriteFileReplacesWholeAndKeepsMode(t *testing.T) {
@@ -23,6 +24,27 @@ func TestWriteFileReplacesWholeAndKeepsMode(t *testing.T) {
 		t.Errorf("mode %v, want 0600", fi.Mode())
 	}
 	assertOnly(t, path)
+}
+
+// What is written can be secret, and a directory for everybody's temporary files is no
+// place to put it together.
+func TestWriteFileLeavesTempDirAlone(t *testing.T) {
+	dir := t.TempDir()
+	shared := filepath.Join(dir, "tmp") // on the same filesystem
+	if err := os.Mkdir(shared, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", shared)
+	long := time.Unix(1e9, 0)
+	if err := os.Chtimes(shared, long, long); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteFile(filepath.Join(dir, "state.json"), []byte("content"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if fi, err := os.Stat(shared); err != nil || !fi.ModTime().Equal(long) {
+		t.Errorf("a file was made in TMPDIR: changed %v, %v", fi.ModTime(), err)
+	}
 }
 
 func TestWriteNewNeverReplaces(t *testing.T) {
