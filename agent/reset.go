@@ -51,7 +51,7 @@ func Reset(ctx context.Context, cfg Config, root []byte, id manifest.Digest) (*R
 		return nil, err
 	}
 	defer store.Close()
-	if have, err := state.FleetID(cfg.StateDir); err == nil && pin.Repo == done.Fleet && have == done.Fleet {
+	if pin.Repo == done.Fleet && remembers(store, done.Fleet) {
 		done.Already = true
 		return done, nil
 	}
@@ -65,8 +65,31 @@ func Reset(ctx context.Context, cfg Config, root []byte, id manifest.Digest) (*R
 	}
 	// The pin first: between the two the machine trusts nothing, and says so.
 	fresh := &state.Pin{Repo: done.Fleet, Root: json.RawMessage(root)}
+	if pin.Repo == done.Fleet { // half way when a crash came: what it must at least be was said of this fleet
+		fresh.MinRoot, fresh.MinSequence = pin.MinRoot, pin.MinSequence
+	}
 	if err := fresh.Write(cfg.JoinFile); err != nil {
 		return nil, err
 	}
 	return done, store.Reset(trust.Snapshot(), local)
+}
+
+// remembers reports whether the machine knows more of the fleet than its first root: in
+// its state, in either copy of it, or in what a lost state has left. To be told again
+// what it was told before must not be a way back to an older release; where the state is
+// damaged, the agent builds it again from all of that.
+func remembers(store *state.Store, fleet manifest.FleetID) bool {
+	m, err := store.Read()
+	if err != nil {
+		have, err := state.FleetID(store.Dir())
+		return err == nil && have == fleet
+	}
+	if m.Known {
+		return m.Snapshot.State.Repo == fleet
+	}
+	if len(m.Snapshot.Manifests) == 0 && len(m.Snapshot.Roots) < 2 {
+		return false
+	}
+	first, err := manifest.ParseEnvelope(m.Snapshot.Roots[0], manifest.TypeRoot)
+	return err == nil && manifest.FleetID(first.PayloadHash()) == fleet
 }
