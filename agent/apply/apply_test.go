@@ -589,6 +589,37 @@ func TestSomebodyElseChangesTheTarget(t *testing.T) {
 			m.assertTidy(t, "changed")
 		})
 	})
+	// To be authorized can take as long as a slow source does.
+	t.Run("while-authorizing", func(t *testing.T) {
+		eachSwap(t, func(t *testing.T, swap string) {
+			m := newMachine(swap, false)
+			u := updateTo(newProgram)
+			u.Authorize = func(context.Context) error {
+				m.mem.put(memTarget, theirs, oldMeta)
+				return nil
+			}
+			res, err := m.engine().Apply(t.Context(), m.program(), u)
+			wantCode(t, err, fault.ApplyFailed)
+			if res.State != Aborted {
+				t.Errorf("got %+v, %v", res, err)
+			}
+			m.assertWhole(t, "changed", theirs)
+			m.assertTidy(t, "changed")
+		})
+	})
+	t.Run("first-install-while-authorizing", func(t *testing.T) {
+		eachSwap(t, func(t *testing.T, swap string) {
+			m := newMachine(swap, true)
+			u := updateTo(newProgram)
+			u.Authorize = func(context.Context) error {
+				m.mem.put(memTarget, theirs, Meta{Mode: 0o755})
+				return nil
+			}
+			_, err := m.engine().Apply(t.Context(), m.program(), u)
+			wantCode(t, err, fault.ApplyFailed)
+			m.assertWhole(t, "changed", theirs)
+		})
+	})
 	// After a crash in some state, the target is not as it was left.
 	for _, left := range []State{Staged, Confirming, Reverting} {
 		for _, content := range []string{theirs, oldProgram, newProgram, ""} {

@@ -33,6 +33,7 @@ type binary struct {
 	names
 	staged   File // held open from verify to swap, so that its inode cannot be another file's
 	stagedID [2]uint64
+	oldID    [2]uint64 // of the target that unchanged saw; zero for none
 }
 
 func (b *binary) current() (digest, error) { return b.hash(b.target) }
@@ -246,6 +247,10 @@ func (b *binary) backupCopy(j *journal) error {
 }
 
 func (b *binary) unchanged(j *journal) error {
+	var err error
+	if b.oldID, err = b.id(b.target); err != nil {
+		return err
+	}
 	now, err := b.current()
 	if err != nil {
 		return err
@@ -296,15 +301,32 @@ func (b *binary) verify(j *journal) error {
 	return err
 }
 
-// stillStaged fails unless the staged name leads to the file that verify saw, and
-// gives up the hold on that file.
-func (b *binary) stillStaged(j *journal) error {
+// stillSame fails unless the staged name leads to the file that verify saw, and the
+// target to the one that unchanged saw: to be authorized can take a while. It gives up
+// the hold on the staged file.
+func (b *binary) stillSame(j *journal) error {
 	i, err := b.fs.Lstat(j.Staged)
 	if err == nil && (b.staged == nil || i.ID != b.stagedID) {
 		err = fault.New(fault.ContentMismatch, "the staged file %q was replaced after it was checked", j.Staged)
 	}
 	b.release()
+	if err != nil {
+		return err
+	}
+	now, err := b.id(b.target)
+	if err == nil && now != b.oldID {
+		err = errTargetChanged
+	}
 	return err
+}
+
+// id tells the file at path from every other; it is zero when there is none.
+func (b *binary) id(path string) ([2]uint64, error) {
+	i, err := b.fs.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return [2]uint64{}, nil
+	}
+	return i.ID, err
 }
 
 func (b *binary) release() {

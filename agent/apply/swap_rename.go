@@ -9,7 +9,7 @@ func (r *renamer) swap(j *journal) error { return r.renameOver(j) }
 
 // renameOver puts the staged file over the target, or where there is none.
 func (b *binary) renameOver(j *journal) error {
-	if err := b.stillStaged(j); err != nil {
+	if err := b.stillSame(j); err != nil {
 		return err
 	}
 	if err := b.fs.Rename(j.Staged, b.target); err != nil {

@@ -36,7 +36,7 @@ func (s *selfupdater) swap(j *journal) error {
 		// It would delete its only other copy of the old program first.
 		return fmt.Errorf("%w (%v)", errTargetChanged, err)
 	}
-	if err := s.stillStaged(j); err != nil {
+	if err := s.stillSame(j); err != nil {
 		return err
 	}
 	if err := s.offer(j); err != nil {
