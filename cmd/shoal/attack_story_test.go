@@ -37,6 +37,7 @@ func TestAttackStories(t *testing.T) {
 		{"T15-old-root-to-a-newcomer", oldRootToANewcomer},
 		{"T15-old-manifest-to-a-newcomer", oldManifestToANewcomer},
 		{"T18-slow-metadata", slowMetadata},
+		{"T18-server-that-never-ends", serverThatNeverEnds},
 		{"T20-junk-beside-good-signatures", junkBesideGoodSignatures},
 		{"T29-info-dicts-that-lead-elsewhere", infoDictsThatLeadElsewhere},
 		{"T32-authorisation-changes-after-download", authorisationChangesAfterDownload},
@@ -206,6 +207,36 @@ func slowMetadata(t *testing.T) {
 	v.source = srv.URL
 	v.check("--timeout", "300ms").want(t, expected{fault.Unreachable, 1, "1.42", v.hash, manifest.FreshCurrent, false})
 	unchanged(t, before, files(t, v.dir), 1)
+}
+
+// A server goes on sending after the last signed byte; nobody listens.
+func serverThatNeverEnds(t *testing.T) {
+	const most = 256 << 20 // where the test itself stops, should nobody hang up
+	v := newVictim(t)
+	serve := http.FileServer(http.Dir(v.Dir))
+	sent := make(chan int, 1)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, "/data/") {
+			serve.ServeHTTP(w, r)
+			return
+		}
+		chunk, n := make([]byte, 64<<10), 0
+		for n < most {
+			written, err := w.Write(chunk)
+			if n += written; err != nil {
+				break
+			}
+		}
+		sent <- n
+	}))
+	t.Cleanup(srv.Close)
+	v.source = srv.URL
+	v.putOut(asItWas)
+	v.update().want(t, expected{fault.LengthExceeded, 1, "1.42", v.hash, manifest.FreshCurrent, false})
+	v.wantOut(asItWas)
+	if n := <-sent; n > most/4 {
+		t.Errorf("%d bytes were taken for a file of %d", n, len(program))
+	}
 }
 
 func junkBesideGoodSignatures(t *testing.T) {

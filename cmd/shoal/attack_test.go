@@ -297,6 +297,8 @@ var formAttacks = []attack{
 	{name: "T19-duplicate-by-escape", want: fault.Malformed, do: insert(`"\u0073equence": 99`)},
 	{name: "T19-trailing-object", want: fault.Malformed, do: release(mt.Text(func(b []byte) []byte { return append(b, "{}"...) }))},
 	{name: "T19-bad-utf8", want: fault.Malformed, do: release(mt.Replace("1.0.43", "1.0.\xff"))},
+	{name: "T19-arrays-seventeen-deep", want: fault.Malformed, do: insert(`"x": ` + strings.Repeat("[", 16) + strings.Repeat("]", 16))},
+	{name: "T19-objects-seventeen-deep", want: fault.Malformed, do: insert(`"x": ` + strings.Repeat(`{"x": `, 16) + "1" + strings.Repeat("}", 16))},
 	{name: "T19-depth-ten-thousand", want: fault.Malformed, do: insert(`"x": ` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000))},
 	{name: "T19-null", want: fault.Malformed, do: insert(`"min_agent": null`)},
 	{name: "T19-exponent", want: fault.Malformed, do: sequence("1e3")},
