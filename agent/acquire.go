@@ -79,10 +79,9 @@ func (a *Agent) acquire(ctx context.Context, j *job) (*os.File, error) {
 type verdict struct{ err error }
 
 func (v *verdict) add(err error) {
-	content := func(err error) bool { return fault.CodeOf(err).Exit() == fault.ContentMismatch.Exit() }
 	var e *fault.Error
 	switch {
-	case v.err == nil || content(err) && !content(v.err):
+	case v.err == nil || notAsSigned(err) && !notAsSigned(v.err):
 		v.err = err
 	case errors.Is(v.err, fault.NotFound):
 		v.err = err
@@ -215,7 +214,12 @@ func (a *Agent) direct(ctx context.Context, j *job) (*os.File, error) {
 	p := j.decision.payload
 	failed := verdict{}
 	for _, s := range a.sources {
-		f, err := a.directFrom(ctx, j, s, p)
+		f, resumed, err := a.directFrom(ctx, j, s, p)
+		if resumed && notAsSigned(err) {
+			// What was there before may have been the bad part, from a source that lies: it
+			// must not be able to spoil what an honest one adds, again and again.
+			f, _, err = a.directFrom(ctx, j, s, p)
+		}
 		if err == nil || final(err) {
 			return f, err
 		}
@@ -227,32 +231,34 @@ func (a *Agent) direct(ctx context.Context, j *job) (*os.File, error) {
 	return nil, failed.err
 }
 
-func (a *Agent) directFrom(ctx context.Context, j *job, s source.Source, p *manifest.Payload) (_ *os.File, err error) {
+// directFrom takes the payload from s; resumed says that it began with bytes that an
+// earlier attempt left.
+func (a *Agent) directFrom(ctx context.Context, j *job, s source.Source, p *manifest.Payload) (_ *os.File, resumed bool, _ error) {
 	path := a.cache.Direct(p.SHA256)
 	dst, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, coded(err, "downloading")
+		return nil, false, coded(err, "downloading")
 	}
 	defer dst.Close()
 	fi, err := dst.Stat()
 	if err != nil {
-		return nil, coded(err, "downloading")
+		return nil, false, coded(err, "downloading")
 	}
-	offset := fi.Size()
-	if offset > p.Length {
-		offset = 0
+	at := fi.Size()
+	if at > p.Length {
+		at = 0
 	}
-	if offset < p.Length || p.Length == 0 {
-		body, at, err := s.Data(ctx, tree.Data(p.SHA256), offset)
-		if err != nil {
-			return nil, err
+	if at < p.Length || p.Length == 0 {
+		var body io.ReadCloser
+		if body, at, err = s.Data(ctx, tree.Data(p.SHA256), at); err != nil {
+			return nil, false, err
 		}
 		defer body.Close()
 		if err := dst.Truncate(at); err != nil {
-			return nil, coded(err, "downloading")
+			return nil, false, coded(err, "downloading")
 		}
 		if _, err := dst.Seek(at, io.SeekStart); err != nil {
-			return nil, coded(err, "downloading")
+			return nil, false, coded(err, "downloading")
 		}
 		// One byte more than is signed, so that a longer file is seen to be longer.
 		w := &counted{w: dst, done: at, tell: func(done, added int64) {
@@ -261,20 +267,23 @@ func (a *Agent) directFrom(ctx context.Context, j *job, s source.Source, p *mani
 		_, err = io.Copy(w, io.LimitReader(body, p.Length-at+1))
 		w.flush()
 		if err != nil {
-			return nil, a.writeFailed(err, p)
+			return nil, at > 0, a.writeFailed(err, p)
 		}
 	}
 	f, err := a.cache.Accept(ctx, path, p.SHA256, p.Length)
 	if err != nil {
-		return nil, fromSource(s, err)
+		return nil, at > 0, fromSource(s, err)
 	}
-	return f, nil
+	return f, at > 0, nil
 }
+
+// notAsSigned reports whether err says that bytes are not the signed ones.
+func notAsSigned(err error) bool { return fault.CodeOf(err).Exit() == fault.ContentMismatch.Exit() }
 
 // fromSource says whose file is not the signed one.
 func fromSource(s source.Source, err error) error {
 	var e *fault.Error
-	if errors.As(err, &e) && e.Code.Exit() == fault.ContentMismatch.Exit() {
+	if errors.As(err, &e) && notAsSigned(e) {
 		e.Line("It came from %s.", s.Name()).Do("compare that source with the publisher's; other sources and peers are tried too")
 		e.Fact("source", s.Name())
 	}

@@ -139,6 +139,43 @@ func TestBrokenDownloadIsResumed(t *testing.T) {
 	}
 }
 
+// A source that begins with bad bytes and then breaks off, or says no more, does not
+// spoil what the next source adds.
+func TestLyingSourceSpoilsNoOther(t *testing.T) {
+	next := agenttest.Large("2", 0)
+	rows := []struct {
+		name  string
+		bytes int
+	}{
+		{"bad-beginning", 100_000},
+		{"bad-to-the-last-byte-but-no-end", len(next)},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			b := newBench(t)
+			b.cfg.idle = 200_000_000
+			b.Release(stable, 2, next)
+			base, err := url.Parse(b.cfg.Sources.Publisher)
+			if err != nil {
+				t.Fatal(err)
+			}
+			liar := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r2 *http.Request) {
+				if !strings.HasPrefix(r2.URL.Path, "/data/") {
+					http.Redirect(w, r2, base.JoinPath(r2.URL.Path).String(), http.StatusFound)
+					return
+				}
+				w.Header().Set("Content-Length", "2000000")
+				w.Write(bytes.Repeat([]byte("x"), r.bytes))
+				panic(http.ErrAbortHandler)
+			}))
+			defer liar.Close()
+			b.cfg.Sources = Sources{Publisher: liar.URL, Mirrors: []string{b.cfg.Sources.Publisher}}
+			b.want(b.update(Choice{}), fault.OK, manifest.StateHealthy)
+			b.installed(next)
+		})
+	}
+}
+
 func TestAllowExpired(t *testing.T) {
 	b := newBench(t)
 	next := agenttest.Program("2", 0)
