@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -284,6 +285,28 @@ func TestKeep(t *testing.T) {
 		if err != nil || len(kept) != want || len(m.mem.list(memTargetDir)) != want+1 {
 			t.Errorf("keep %d: kept %d, %v; %v", keep, len(kept), err, m.mem.list(memTargetDir))
 		}
+	}
+}
+
+// One previous version on a bad part of the disk, and a link that is none: neither stops
+// later updates, nor a way back to the others.
+func TestUnreadablePreviousVersions(t *testing.T) {
+	m := newMachine(SwapRename, false)
+	if res, err := m.apply("aaa"); err != nil || res.State != Confirmed {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	m.mem.symlink("/etc/passwd", memTargetDir+"/.acme.shoal-prev-7")
+	m.proc.match = func(call string) bool { return call == "open .acme.shoal-prev-1" }
+	m.proc.err = syscall.EIO
+	for _, c := range []string{"bbb", "ccc"} {
+		if res, err := m.apply(c); err != nil || res.State != Confirmed {
+			t.Fatalf("%+v, %v", res, err)
+		}
+		m.assertTidy(t, c)
+	}
+	kept, err := m.engine().Previous(m.program().Target)
+	if err != nil || len(kept) != 2 || kept[0].SHA256 != sum("bbb") || kept[1].SHA256 != sum("aaa") {
+		t.Errorf("kept %+v, %v", kept, err)
 	}
 }
 

@@ -438,8 +438,8 @@ func (b *binary) prune(keep int) error {
 	var drop []string
 	for _, p := range all {
 		d, err := b.hash(p.path)
-		if err != nil {
-			return err
+		if err != nil { // a bad disk, or none of ours: it must not stop all updates to come
+			continue
 		}
 		if len(seen) > keep || slices.Contains(seen, d) {
 			drop = append(drop, p.path)

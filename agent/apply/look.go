@@ -111,12 +111,12 @@ func previousOf(fsys FS, st store, target string) ([]keptRelease, error) {
 	for _, p := range all {
 		f, err := fsys.Open(p.path)
 		if err != nil {
-			return nil, err
+			continue // what cannot be read cannot be put back; others may
 		}
 		r, err := identify(f, h)
 		f.Close()
 		if err != nil {
-			return nil, err
+			continue
 		}
 		if !seen[r.SHA256] {
 			kept = append(kept, keptRelease{p, r})
