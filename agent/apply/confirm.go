@@ -133,6 +133,9 @@ func (s *session) confirmed(ctx context.Context) (Result, error) {
 	s.reach(Confirmed)
 	res := s.result(Confirmed)
 	_ = s.runHook(ctx, hookPost, j.HookRuns) // recorded; the update is done
+	if len(s.p.Hooks.Post) > 0 && ctx.Err() != nil {
+		return res, nil // it was not let finish: recovery runs it again
+	}
 	err := s.sw.clean(j, true)
 	if err == nil {
 		err = s.sw.prune(s.p.Target.Keep)
@@ -227,6 +230,9 @@ func (s *session) reverted(ctx context.Context) (Result, error) {
 		_ = s.runHook(ctx, hookOnRevert, j.HookRuns) // recorded
 	}
 	res, outcome := s.result(Reverted), s.outcome()
+	if len(s.p.Hooks.OnRevert) > 0 && ctx.Err() != nil {
+		return res, outcome // it was not let finish: recovery runs it again
+	}
 	err := s.sw.clean(j, false)
 	if err == nil {
 		err = s.finish(Reverted, nil)

@@ -3,6 +3,7 @@
 package apply
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -160,6 +161,38 @@ func TestHooksAreRepeatedAfterACrash(t *testing.T) {
 			}
 			if got, err := os.ReadFile(log); string(got) != want {
 				t.Errorf("attempts %q, %v; want %q", got, err, want)
+			}
+			m.assertTidy(t, "at last")
+		})
+	}
+}
+
+// A hook that the end of the agent cut short has not failed: it runs again.
+func TestInterruptedHooksRunAgain(t *testing.T) {
+	for _, at := range []State{Confirmed, Reverted} {
+		t.Run(string(at), func(t *testing.T) {
+			log := filepath.Join(t.TempDir(), "log")
+			m := newMachine(SwapRename, false)
+			m.sick[newProgram] = at == Reverted
+			ctx, cancel := context.WithCancel(t.Context())
+			hooks := Hooks{Post: sh("echo $SHOAL_ATTEMPT >>" + log), OnRevert: sh("echo $SHOAL_ATTEMPT >>" + log)}
+			m.tweak = func(p *Program) {
+				p.Hooks = hooks
+				p.Progress = func(s State) {
+					if s == at {
+						cancel()
+					}
+				}
+			}
+			if res, err := m.engine().Apply(ctx, m.program(), updateTo(newProgram)); res.State != at {
+				t.Fatalf("%+v, %v", res, err)
+			}
+			m.tweak = func(p *Program) { p.Hooks = hooks }
+			if res, err := m.recover(); res.State != at {
+				t.Errorf("recovered: %+v, %v", res, err)
+			}
+			if got, err := os.ReadFile(log); string(got) != "2\n" {
+				t.Errorf("attempts %q, %v", got, err)
 			}
 			m.assertTidy(t, "at last")
 		})
