@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -9,9 +10,11 @@ import (
 	"time"
 
 	"github.com/Masterminds/semver/v3"
+	jsonexp "github.com/go-json-experiment/json"
 
 	"shoal/internal/fault"
 	"shoal/keys"
+	"shoal/manifest/strictjson"
 )
 
 // maxAhead is how far in the future a document may be dated when it is drafted: clocks
@@ -93,6 +96,28 @@ func ReadManifestDraft(payload []byte) (*Manifest, error) {
 		return nil, err
 	}
 	return m, nil
+}
+
+// KnowsAll refuses the payload of a manifest or a root that has a member this build does
+// not know. A machine passes over such a member; who signs must not, since another build
+// may act on what nobody was shown. The code is agent_too_old.
+func KnowsAll(t Type, payload []byte) error {
+	var w any = new(wireManifest)
+	if t == TypeRoot {
+		w = new(wireRoot)
+	}
+	err := strictjson.Decode(payload, w, jsonexp.RejectUnknownMembers(true))
+	var unknown *jsonexp.SemanticError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &unknown) && errors.Is(err, jsonexp.ErrUnknownName):
+		member := strings.ReplaceAll(strings.TrimPrefix(clip(string(unknown.JSONPointer)), "/"), "/", ".")
+		return refuseSign(fault.AgentTooOld, "the %s has a member that this build does not know: %q", t.word(), member).
+			Line("What it means to the machines that know it cannot be shown here.").
+			Do("use a newer shoal, or take it out of the draft").Fact("member", member)
+	}
+	return notJSON(t.word()+" draft", err)
 }
 
 // DraftRoot returns r as the file that is reviewed and then signed byte for byte. It

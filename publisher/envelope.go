@@ -82,6 +82,11 @@ func (p *Publisher) PublishEnvelope(ctx context.Context, req EnvelopeRequest) (*
 	if err != nil {
 		return nil, err
 	}
+	if len(signers) > 0 {
+		if err := manifest.KnowsAll(env.Type, env.Payload); err != nil {
+			return nil, err
+		}
+	}
 	return r.finish(ctx, env, signers, bs, filepath.Dir(req.Envelope))
 }
 

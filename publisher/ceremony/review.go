@@ -97,6 +97,9 @@ func notAllowed(id keys.ID, what string, r *manifest.Root, role manifest.RoleSpe
 // sign shows the review, asks, and signs. may gives each key as root has it, whose comment
 // is the name that everybody knows it by, or refuses it.
 func sign(ctx context.Context, req SignRequest, review *Review, t manifest.Type, payload []byte, may func(keys.ID) (keys.PublicKey, error)) (*Signed, error) {
+	if err := manifest.KnowsAll(t, payload); err != nil {
+		return nil, inFile(req.File, err)
+	}
 	if req.Show != nil {
 		req.Show(review)
 	}
