@@ -192,7 +192,8 @@ func (r *run) channel(ch manifest.Channel) Outcome {
 		good = append(good, a.from)
 	}
 	out.Verified, _ = r.f.trust.Held(ch)
-	if len(good) == 0 {
+	// A root that came with a bad manifest may have ended the good one that came before.
+	if len(good) == 0 || out.Verified == nil {
 		out.Err = failed.first()
 		if r.ctx.Err() != nil {
 			out.Err = r.ctx.Err()

@@ -210,6 +210,25 @@ func TestHigherEpochFetchesTheRoot(t *testing.T) {
 	}
 }
 
+// One source has a good manifest, and the next a root that ends it and a bad one: then
+// the channel has none, and says why.
+func TestLateRootEndsWhatWasGood(t *testing.T) {
+	m := newMachine(t, 2)
+	m.trees[0].Release(stable, 42, content)
+	p := m.trees[1]
+	p.Rotate(manifesttest.WithRoot(func(r *manifest.Root) { r.Channels[0].Epoch = 2 }))
+	p.Release(stable, 1, content, manifesttest.WithManifest(func(m *manifest.Manifest) { m.Epoch = 2; m.MinAgent = "99.0.0" }))
+	f := m.open()
+	f.members[1].Source = &lateRoot{Source: source.Dir(p.Dir), arrives: func() { p.PutRoots() }}
+	r, err := f.Cycle(t.Context(), true, stable)
+	if err != nil || f.Trust().RootVersion() != 2 {
+		t.Fatalf("%v, root %d; want root 2", err, f.Trust().RootVersion())
+	}
+	if o := r.Outcomes[0]; o.Verified != nil || !errors.Is(o.Err, fault.AgentTooOld) {
+		t.Errorf("verified %v, %v; want nothing, and agent_too_old", o.Verified, o.Err)
+	}
+}
+
 // lateRoot publishes a root right after the manifest was read.
 type lateRoot struct {
 	source.Source
