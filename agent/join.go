@@ -20,6 +20,7 @@ import (
 	"shoal/keys"
 	"shoal/manifest"
 	"shoal/manifest/link"
+	"shoal/manifest/tree"
 )
 
 // Joined is what a join found and did.
@@ -34,6 +35,7 @@ type Joined struct {
 	Agent    keys.ID          `json:"agent"`
 	Target   TargetReport     `json:"target"`
 	Already  bool             `json:"already"`        // this machine had joined this fleet before
+	TOFU     bool             `json:"tofu"`           // the fleet id came over the network, from the first server that was asked
 	Note     string           `json:"note,omitempty"` // what is not well and does not keep it from joining
 }
 
@@ -51,6 +53,35 @@ type TargetReport struct {
 // trust. A second join of the same fleet changes nothing, except that it acknowledges
 // a lost state; another fleet is pin_mismatch.
 func Join(ctx context.Context, cfg Config, l *link.Link) (*Joined, error) {
+	return join(ctx, cfg, l, false)
+}
+
+// FirstUseLink makes a join link of what the server at url says of itself, for want of
+// one from a person: whoever answers there, or on the way there, decides what this
+// machine will run.
+func FirstUseLink(ctx context.Context, url string, ch manifest.Channel) (*link.Link, error) {
+	src, err := source.Open(url, source.Options{UserAgent: "shoal"})
+	if err != nil {
+		return nil, err
+	}
+	env, err := src.Document(ctx, tree.Root(1), manifest.MaxRoot)
+	if err != nil {
+		return nil, err
+	}
+	e, err := manifest.ParseEnvelope(env, manifest.TypeRoot)
+	if err != nil {
+		return nil, err
+	}
+	return &link.Link{Repo: e.PayloadHash(), Channel: ch, At: []string{url}}, nil
+}
+
+// JoinOnFirstUse is Join with a link from [FirstUseLink]. That the pin came over the
+// network is recorded, and told in every status.
+func JoinOnFirstUse(ctx context.Context, cfg Config, l *link.Link) (*Joined, error) {
+	return join(ctx, cfg, l, true)
+}
+
+func join(ctx context.Context, cfg Config, l *link.Link, tofu bool) (*Joined, error) {
 	cfg, err := cfg.WithDefaults()
 	if err != nil {
 		return nil, err
@@ -60,7 +91,7 @@ func Join(ctx context.Context, cfg Config, l *link.Link) (*Joined, error) {
 	pin, err := state.ReadPin(cfg.JoinFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		pin = &state.Pin{Repo: j.Fleet}
+		pin = &state.Pin{Repo: j.Fleet, TOFU: tofu}
 	case err != nil:
 		return nil, err
 	default:
@@ -69,6 +100,7 @@ func Join(ctx context.Context, cfg Config, l *link.Link) (*Joined, error) {
 	if err := sameFleet(cfg, pin, j.Fleet); err != nil {
 		return nil, err
 	}
+	j.TOFU = pin.TOFU
 	pin.Raise(l.MinRoot, l.Channel, l.MinSequence)
 	if j.Target, err = checkTarget(app); err != nil {
 		return nil, err

@@ -63,6 +63,40 @@ func TestJoin(t *testing.T) {
 	}
 }
 
+// Without a link the server says which fleet it is; that is recorded, and told.
+func TestJoinOnFirstUse(t *testing.T) {
+	b := newcomer(t)
+	b.Release(stable, 2, b.old)
+	l, err := FirstUseLink(t.Context(), b.cfg.Sources.Publisher, stable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.Repo != b.Pin() {
+		t.Errorf("the link is for %s, want %s", l.Repo, b.Pin())
+	}
+	j, err := JoinOnFirstUse(t.Context(), b.cfg, l)
+	if err != nil || !j.TOFU {
+		t.Fatalf("joined %+v, %v; want tofu", j, err)
+	}
+	if pin, err := state.ReadPin(b.cfg.JoinFile); err != nil || !pin.TOFU || pin.Repo.String() != b.Pin().Prefixed() {
+		t.Errorf("pin %+v, %v; want tofu", pin, err)
+	}
+	b.want(b.update(Choice{}), fault.Same, manifest.StateHealthy)
+	if s, err := ReadStatus(b.cfg.StateDir); err != nil || !s.TOFU {
+		t.Errorf("status %+v, %v; want tofu", s, err)
+	}
+	// The fleet that a link names is never replaced by what a server says.
+	other := *l
+	other.Repo = manifest.Sum([]byte("another fleet"))
+	if _, err := JoinOnFirstUse(t.Context(), b.cfg, &other); !errors.Is(err, fault.PinMismatch) {
+		t.Errorf("another fleet: %v, want pin_mismatch", err)
+	}
+	// A link that is joined with later makes no secret of how the pin came here.
+	if again, err := Join(t.Context(), b.cfg, b.link()); err != nil || !again.TOFU {
+		t.Errorf("joining with a link later: %+v, %v", again, err)
+	}
+}
+
 // A join that fails leaves nothing.
 func TestJoinRefusals(t *testing.T) {
 	rows := []struct {

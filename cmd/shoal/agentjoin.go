@@ -15,10 +15,15 @@ import (
 
 	"shoal/agent"
 	"shoal/internal/fault"
+	"shoal/manifest"
 	"shoal/manifest/link"
 )
 
-type joinFlags struct{ target, service, variant string }
+type joinFlags struct {
+	target, service, variant string
+
+	tofu, channel string // a URL instead of a link, and the channel that a link would name
+}
 
 func newAgentJoinCmd(c *cli) *cobra.Command {
 	var f joinFlags
@@ -29,26 +34,45 @@ func newAgentJoinCmd(c *cli) *cobra.Command {
   SHOAL_LINK='shoal:join?...' shoal agent join --target /opt/acme/acme --service acme.service --yes`,
 		Long: `The link comes from the publisher (shoal link create), as an argument, in SHOAL_LINK, or as - on
 standard input. Everything is verified before anything is written. Joining the same fleet again
-changes nothing.`,
+changes nothing.
+
+Without a link, --trust-on-first-use URL takes the fleet that the server there says it is. Whoever
+answers decides what this machine will run: compare the fleet id with one you know. Every status says
+that it came this way.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			l, err := c.joinLink(args)
+			ctx, cancel := c.withTimeout(cmd.Context(), 0)
+			defer cancel()
+			l, err := c.joinLink(ctx, args, f)
 			if err != nil {
 				return err
 			}
-			ctx, cancel := c.withTimeout(cmd.Context(), 0)
-			defer cancel()
 			return c.join(ctx, l, f)
 		},
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.target, "target", "", "the program's `PATH`: what is replaced, or put there first")
 	fl.StringVar(&f.service, "service", "", "the systemd `UNIT` that runs it")
+	fl.StringVar(&f.tofu, "trust-on-first-use", "", "instead of a link: join the fleet that the server at `URL` says it is")
+	fl.StringVar(&f.channel, "channel", "", "with --trust-on-first-use: the `APP/CHANNEL` to follow")
 	fl.StringVar(&f.variant, "variant", "", "the `VARIANT` of artifact to choose")
 	return cmd
 }
 
-func (c *cli) joinLink(args []string) (*link.Link, error) {
+func (c *cli) joinLink(ctx context.Context, args []string, f joinFlags) (*link.Link, error) {
+	if f.tofu != "" {
+		if len(args) > 0 {
+			return nil, usagef("--trust-on-first-use is instead of a link, and here are both").Do("join with the link alone: it names the fleet")
+		}
+		ch, err := manifest.ParseChannel(f.channel)
+		if err != nil {
+			return nil, usagef("--trust-on-first-use needs --channel APP/CHANNEL: %w", err)
+		}
+		return agent.FirstUseLink(ctx, f.tofu, ch)
+	}
+	if f.channel != "" {
+		return nil, usagef("--channel goes with --trust-on-first-use; a link names its channel")
+	}
 	text := c.getenv("SHOAL_LINK")
 	if len(args) == 1 {
 		text = args[0]
@@ -95,7 +119,11 @@ func (c *cli) join(ctx context.Context, l *link.Link, f joinFlags) error {
 		return fault.New(fault.Config, "the link names no server, and the configuration has no source").
 			Do("set sources.publisher in the configuration, or get a link with at=URL")
 	}
-	joined, err := agent.Join(ctx, cfg, l)
+	join := agent.Join
+	if f.tofu != "" {
+		join = agent.JoinOnFirstUse
+	}
+	joined, err := join(ctx, cfg, l)
 	if err != nil {
 		return err
 	}
@@ -156,7 +184,11 @@ func writeJoined(w io.Writer, j *agent.Joined, l *link.Link, now time.Time) {
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(tw, "  %s\t%s\n", name, printable(fmt.Sprintf(format, args...)))
 	}
-	row("Fleet", "%s matches the link", j.Fleet)
+	if j.TOFU {
+		row("Fleet", "%s, TRUSTED ON FIRST USE: compare it with what the publisher's shoal init printed", j.Fleet)
+	} else {
+		row("Fleet", "%s matches the link", j.Fleet)
+	}
 	if j.Version != "" {
 		row("Channel", "%s, release %s, signed by %s, %s", j.Channel, j.Version, strings.Join(j.SignedBy, " and "), left(j.Expires, now))
 	} else {
