@@ -51,7 +51,7 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 	}
 	defer ln.Close()
 	node, err := swarm.New(swarm.Config{
-		Listen: swarmListen, Limits: swarm.Limits{Up: p.cfg.Serve.Up, LANUp: p.cfg.Serve.Up}, Logger: p.log,
+		Listen: swarmListen, SuperSeed: true, Limits: swarm.Limits{Up: p.cfg.Serve.Up, LANUp: p.cfg.Serve.Up}, Logger: p.log,
 	})
 	if err != nil {
 		var busy *swarm.PortError

@@ -17,13 +17,18 @@ import (
 //
 //	go test -run - -bench FlashCrowd -benchtime 3x ./swarm
 func BenchmarkFlashCrowd(b *testing.B) {
+	b.Run("super-seeding", func(b *testing.B) { benchmarkFlashCrowd(b, true) })
+	b.Run("plain", func(b *testing.B) { benchmarkFlashCrowd(b, false) })
+}
+
+func benchmarkFlashCrowd(b *testing.B, super bool) {
 	const agents, size, rate = 6, 16 << 20, 4 << 20
 	bound := (time.Duration(size) * time.Second / rate).Seconds()
 	var copies, last float64
 	for b.Loop() {
 		c := newContent(b, size)
 		tracker := swarmtest.NewTracker(b)
-		pub := newSeed(b, c, swarm.Config{Limits: swarm.Limits{LANUp: rate}}, tracker.URL)
+		pub := newSeed(b, c, swarm.Config{SuperSeed: super, Limits: swarm.Limits{LANUp: rate}}, tracker.URL)
 		var wg sync.WaitGroup
 		began := time.Now()
 		var nodes []*swarm.Node

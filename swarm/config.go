@@ -23,6 +23,10 @@ type Config struct {
 	Origins []string
 	// Limits are the first limits, see Node.SetLimits.
 	Limits Limits
+	// SuperSeed is for the publisher's own node. What it serves by Node.Seed it gives
+	// away piece by piece, each to another peer, so that the peers have something to
+	// exchange and the node sends little more than one copy.
+	SuperSeed bool
 	// MaxPeers is how many peers one torrent is connected to at most; zero means 50.
 	MaxPeers int
 	// Logger receives what the node does. If nil, nothing is logged.

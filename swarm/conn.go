@@ -11,19 +11,7 @@ import (
 	"time"
 )
 
-// What is understood of the peer wire protocol (BEP 3) here.
 const (
-	protocol     = "\x13BitTorrent protocol"
-	handshakeLen = 68 // protocol, reserved bits, infohash, peer id
-	maxMessage   = 1 << 20
-
-	msgRequest = 6
-	msgPiece   = 7
-	msgCancel  = 8
-
-	requestLen     = 4 + 13 // of a request or a cancel, with its length prefix
-	pieceHeaderLen = 9      // of the body of a piece message, before the payload
-
 	maxHeld  = 2048     // requests; the engine itself refuses more than half of that
 	slice    = 16 << 10 // a paced connection moves at most this much at a time
 	headroom = 64 * requestLen
@@ -57,7 +45,8 @@ type conn struct {
 	closing sync.Once
 	closed  chan struct{}
 
-	out sniffer // what has been written; used by the writer only
+	out   sniffer  // what has been written; used by the writer only
+	super *offerer // if this node super seeds
 
 	// Used by the reader only.
 	parse   parser
@@ -127,6 +116,9 @@ func (c *conn) Read(b []byte) (int, error) {
 			continue
 		}
 		c.tr.received(c.Class(), n)
+		if c.super != nil {
+			c.super.received(buf[start : start+n])
+		}
 		copy(buf[start-len(c.parse.tail):], c.parse.tail)
 		n, payload := c.filter(buf, start-len(c.parse.tail), start+n, up)
 		if payload > 0 {
@@ -315,7 +307,15 @@ func (c *conn) grant() (n int64, more bool) {
 }
 
 // Write sends what the engine has to say.
-func (c *conn) Write(b []byte) (n int, err error) {
+func (c *conn) Write(b []byte) (int, error) {
+	if c.super != nil {
+		return c.super.write(b)
+	}
+	return c.send(b)
+}
+
+// send writes to the peer.
+func (c *conn) send(b []byte) (n int, err error) {
 	up, _ := c.tr.limits.of(c.Class())
 	if c.out.clear(b) || !up.limited() {
 		n, err = c.Conn.Write(b)
@@ -369,6 +369,9 @@ func (c *conn) Close() error {
 		c.rmu.Unlock()
 		c.tr.limits.up.leave(c)
 		c.tr.limits.lanUp.leave(c)
+		if c.super != nil {
+			c.super.leave()
+		}
 		c.tr.gone(c)
 	})
 	return err

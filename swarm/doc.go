@@ -18,6 +18,8 @@
 //  2. the class (lan, wan, origin) the peer's address gives it, see [Class]
 //  3. the limits of that class, which only payload waits for; requests, announcements of
 //     pieces and other small messages never queue behind a limit
+//  4. on a node that super seeds (BEP 16), what the engine says of its pieces: it claims
+//     to have none, and each piece is offered to one peer first
 //
 // Stock clients are welcome: plain and obfuscated (MSE) handshakes are both accepted.
 // There is no DHT, no UPnP, no uTP and no WebTorrent; peers come from trackers, from

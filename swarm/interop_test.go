@@ -78,28 +78,37 @@ func writeTorrent(t *testing.T, c *content, tracker *swarmtest.Tracker) string {
 
 func TestStockClientFetchesFromUs(t *testing.T) {
 	t.Parallel()
-	for name, crypto := range cryptos {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel() // aria2 takes its time to begin and to end
-			c := newContent(t, 2<<20)
-			tracker := swarmtest.NewTracker(t)
-			seed := newSeed(t, c, swarm.Config{}, tracker.URL)
-			dir := t.TempDir()
-			exited := aria2(t, writeTorrent(t, c, tracker), dir, append(crypto, "--seed-time=0")...)
-			select {
-			case err := <-exited:
-				if err != nil {
-					t.Fatal(err)
-				}
-			case <-withPatience(t).Done():
-				t.Fatal("aria2 does not finish")
+	for _, super := range []bool{false, true} {
+		for name, crypto := range cryptos {
+			if super {
+				name += "-super-seeding"
 			}
-			c.check(t, filepath.Join(dir, c.info.Name()))
-			if given := seed.Stats().Given[swarm.ClassLAN]; given < int64(len(c.data)) {
-				t.Errorf("we count %d bytes given, want %d", given, len(c.data))
-			}
-		})
+			testStockClientFetches(t, name, crypto, swarm.Config{SuperSeed: super})
+		}
 	}
+}
+
+func testStockClientFetches(t *testing.T, name string, crypto []string, conf swarm.Config) {
+	t.Run(name, func(t *testing.T) {
+		t.Parallel() // aria2 takes its time to begin and to end
+		c := newContent(t, 2<<20)
+		tracker := swarmtest.NewTracker(t)
+		seed := newSeed(t, c, conf, tracker.URL)
+		dir := t.TempDir()
+		exited := aria2(t, writeTorrent(t, c, tracker), dir, append(crypto, "--seed-time=0")...)
+		select {
+		case err := <-exited:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-withPatience(t).Done():
+			t.Fatal("aria2 does not finish")
+		}
+		c.check(t, filepath.Join(dir, c.info.Name()))
+		if given := seed.Stats().Given[swarm.ClassLAN]; given < int64(len(c.data)) {
+			t.Errorf("we count %d bytes given, want %d", given, len(c.data))
+		}
+	})
 }
 
 func TestWeFetchFromStockClient(t *testing.T) {

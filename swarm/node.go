@@ -63,6 +63,9 @@ func New(c Config) (*Node, error) {
 		log: c.Logger, tr: tr, trackers: newTrackerNet(),
 		closed: make(chan struct{}), torrents: make(map[[20]byte]*share),
 	}
+	if c.SuperSeed {
+		tr.super = n.superShare
+	}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	if n.cl, err = torrent.NewClient(n.engineConfig(c)); err != nil {
 		tr.close()
@@ -168,6 +171,14 @@ func (n *Node) share(infohash [20]byte) *share {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.torrents[infohash]
+}
+
+// superShare is the super seeding of a torrent, or nil.
+func (n *Node) superShare(infohash [20]byte) *superShare {
+	if s := n.share(infohash); s != nil {
+		return s.super.Load()
+	}
+	return nil
 }
 
 // Drop ends serving a torrent, or fetching it, and closes its file. It returns when

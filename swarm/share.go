@@ -25,7 +25,8 @@ type share struct {
 	store   *store        // set before opened is closed
 	lib     *torrent.Torrent
 	keeper  sync.WaitGroup
-	wake    chan struct{} // of the keeper, when there is much to tidy up
+	super   atomic.Pointer[superShare] // if it is super seeded; set before the engine has it
+	wake    chan struct{}              // of the keeper, when there is much to tidy up
 	ending  sync.Once
 
 	tally
@@ -85,6 +86,9 @@ func (s *share) add(st *store) error {
 		return context.Cause(s.ctx)
 	}
 	s.store = st
+	if s.n.tr.super != nil && st.readOnly {
+		s.super.Store(newSuperShare(s.info))
+	}
 	lib, isNew := s.n.cl.AddTorrentOpt(torrent.AddTorrentOpts{
 		InfoHash:  s.info.ref.Infohash,
 		InfoBytes: s.info.raw,

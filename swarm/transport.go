@@ -31,6 +31,7 @@ type transport struct {
 	log     *slog.Logger
 	limits  limiter
 	classes *classifier
+	super   func(infohash [20]byte) *superShare // what is super seeded; nil if nothing ever is
 
 	down, up [numClasses]atomic.Int64 // bytes on the wire
 
@@ -214,6 +215,9 @@ func (t *transport) wrap(nc net.Conn, remote netip.AddrPort, dialled bool) *conn
 	remote = netip.AddrPortFrom(remote.Addr().WithZone(""), remote.Port())
 	c := &conn{Conn: nc, tr: t, remote: remote, dialled: dialled, closed: make(chan struct{})}
 	c.classify()
+	if t.super != nil {
+		c.super = newOfferer(c, t.super)
+	}
 	return c
 }
 

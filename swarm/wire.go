@@ -2,6 +2,31 @@ package swarm
 
 import "encoding/binary"
 
+// What is understood of the peer wire protocol (BEP 3) here.
+const (
+	protocol     = "\x13BitTorrent protocol"
+	handshakeLen = 68 // protocol, reserved bits, infohash, peer id
+	maxMessage   = 1 << 20
+
+	msgHave     = 4
+	msgBitfield = 5
+	msgRequest  = 6
+	msgPiece    = 7
+	msgCancel   = 8
+
+	// Of the fast extension (BEP 6).
+	msgHaveAll     = 14
+	msgHaveNone    = 15
+	msgReject      = 16
+	msgAllowedFast = 17
+
+	haveLen        = 4 + 5  // of a have, with its length prefix
+	requestLen     = 4 + 13 // of a request, a cancel or a reject
+	pieceHeaderLen = 9      // of the body of a piece message, before the payload
+
+	infohashAt, infohashEnd = 28, 48 // in the handshake
+)
+
 // A parser follows one direction of a peer connection from message to message. Anything
 // that does not begin with a plain BitTorrent handshake passes through as payload.
 type parser struct {
@@ -78,3 +103,72 @@ func (s *sniffer) clear(b []byte) bool {
 	}
 	return !s.opaque
 }
+
+// An editor passes on one direction of a connection and may change its messages.
+type editor struct {
+	p     parser
+	hello []byte // the handshake, as far as it has passed
+	head  []byte // the beginning of a message that is not decided on yet
+	drop  bool   // the rest of the current message is left out
+
+	// greet is called once, with the infohash of the handshake.
+	greet func(infohash [20]byte)
+	// see is called for every message with its id, its length with the prefix, and its
+	// beginning, see [headLen]. It returns what takes the place of the beginning, and
+	// whether the rest passes.
+	see func(id, length int, head []byte) (instead []byte, pass bool)
+}
+
+// headLen is how much of a message an editor looks at: all of a bitfield of as many
+// pieces as we handle, or as much as the longest message that is looked at whole has.
+func headLen(id, length int) int {
+	if id == msgBitfield {
+		return min(length, 5+(maxPieces+7)/8)
+	}
+	return min(length, requestLen)
+}
+
+// edit appends to dst what becomes of b.
+func (e *editor) edit(dst, b []byte) []byte {
+	for len(b) > 0 {
+		if !e.p.between() {
+			n, _ := e.p.through(b)
+			if len(e.hello) < infohashEnd {
+				e.greeting(b[:n])
+			}
+			if !e.drop {
+				dst = append(dst, b[:n]...)
+			}
+			b = b[n:]
+			continue
+		}
+		e.head, b = append(e.head, b[0]), b[1:]
+		id, length, ok := e.p.next(e.head)
+		if e.p.opaque {
+			dst, e.head, e.drop = append(dst, e.head...), nil, false
+			continue
+		}
+		if !ok || len(e.head) < headLen(id, length) {
+			continue
+		}
+		instead, pass := e.see(id, length, e.head)
+		dst = append(dst, instead...)
+		e.drop, e.p.skip = !pass, length-len(e.head)
+		e.head = e.head[:0]
+	}
+	return dst
+}
+
+// greeting looks for the infohash.
+func (e *editor) greeting(b []byte) {
+	if e.p.opaque {
+		return
+	}
+	e.hello = append(e.hello, b[:min(len(b), infohashEnd-len(e.hello))]...)
+	if len(e.hello) == infohashEnd {
+		e.greet([20]byte(e.hello[infohashAt:]))
+	}
+}
+
+// between reports whether something can be put in behind what has been passed on.
+func (e *editor) between() bool { return e.p.between() && len(e.head) == 0 }
