@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	maxHeld  = 2048     // requests; the engine itself refuses more than half of that
-	slice    = 16 << 10 // a paced connection moves at most this much at a time
+	maxHeld  = 2048      // requests of one peer; we tell peers to have no more than half of that
+	maxBlock = 128 << 10 // bytes of a request or of a piece message; 16 KiB is usual
+	slice    = 16 << 10  // a paced connection moves at most this much at a time
 	headroom = 64 * requestLen
 )
 
@@ -189,6 +190,10 @@ func (c *conn) fill(b []byte) (int, error) {
 // filter moves the messages in buf[from:to] to the start of buf, leaves out the requests
 // that have to wait, and puts in those that are ready. It returns how many bytes there
 // are then, and how many of them are, or announce, payload.
+//
+// A limit is shared by everyone of a class, so nobody may spend of it what cannot be
+// sent: a peer that asks for, or announces, more than anyone would, or that goes on
+// asking when thousands of its requests wait, is a peer no longer.
 func (c *conn) filter(buf []byte, from, to int, up *bucket) (n int, payload int64) {
 	p := &c.parse
 	p.tail = p.tail[:0]
@@ -212,13 +217,24 @@ func (c *conn) filter(buf []byte, from, to int, up *bucket) (n int, payload int6
 		case id == msgRequest && length == requestLen:
 			var r requestMsg
 			copy(r[:], buf[from:])
-			if c.hold(r, up) {
+			if size := r.length(); size < 1 || size > maxBlock {
+				c.Conn.Close()
+				return n, payload
+			}
+			switch held, ok := c.hold(r, up); {
+			case !ok:
+				c.Conn.Close()
+				return n, payload
+			case held:
 				from += requestLen
-			} else {
+			default:
 				emit(requestLen)
 			}
 		case id == msgCancel && length == requestLen && c.cancel(buf[from:from+requestLen]):
 			from += requestLen
+		case id == msgPiece && length > 4+pieceHeaderLen+maxBlock:
+			c.Conn.Close()
+			return n, payload
 		case id == msgPiece && length >= 4+pieceHeaderLen:
 			payload += int64(length - 4 - pieceHeaderLen)
 			p.skip = length
@@ -247,16 +263,20 @@ func (c *conn) insert(room []byte) int {
 	return n
 }
 
-// hold keeps a request back if its answer may not be sent yet.
-func (c *conn) hold(r requestMsg, up *bucket) bool {
+// hold keeps a request back if its answer may not be sent yet. It is not ok if there are
+// too many of them already.
+func (c *conn) hold(r requestMsg, up *bucket) (held, ok bool) {
 	if !up.limited() && !c.busy() {
-		return false
+		return false, true
 	}
 	c.rmu.Lock()
 	waiting := len(c.held)
 	c.rmu.Unlock()
-	if waiting >= maxHeld || waiting == 0 && up.take(r.length()) {
-		return false
+	switch {
+	case waiting >= maxHeld:
+		return false, false
+	case waiting == 0 && up.take(r.length()):
+		return false, true
 	}
 	c.rmu.Lock()
 	c.held = append(c.held, r)
@@ -266,7 +286,7 @@ func (c *conn) hold(r requestMsg, up *bucket) bool {
 	if line {
 		up.line(c)
 	}
-	return true
+	return true, true
 }
 
 // cancel lets the engine see a request that is held back together with the message that

@@ -272,6 +272,48 @@ func TestDeadlineOfClosedConnection(t *testing.T) {
 
 // FuzzConn checks that every stream passes unchanged without a limit, and that with one
 // no message is lost, changed or invented, however the stream is cut.
+// What cannot be sent must not use up the limit that everyone shares, nor pass it by.
+func TestRequestsNobodyWouldMakeEndTheConnection(t *testing.T) {
+	tooMany := handshake()
+	for i := range uint32(maxHeld + 1000) {
+		tooMany = append(tooMany, request(i)...)
+	}
+	rows := []struct {
+		name string
+		sent []byte
+	}{
+		{"larger-than-any-block", slices.Concat(handshake(), block(msgRequest, 0, 1<<32-1))},
+		{"just-larger-than-any-block", slices.Concat(handshake(), block(msgRequest, 0, maxBlock+1))},
+		{"nothing", slices.Concat(handshake(), block(msgRequest, 0, 0))},
+		{"more-than-are-held-back", tooMany},
+		{"piece-larger-than-any-block", slices.Concat(handshake(), []byte{0, 0x0f, 0, 0, msgPiece, 0, 0, 0, 0, 0, 0, 0, 0})},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			c, peer := pipe(t, Limits{Up: 1 << 10, Down: 1 << 10, LANUp: 1 << 10, LANDown: 1 << 10})
+			go func() {
+				peer.Write(r.sent)
+				peer.Write(message(0)) // what follows is not heard
+			}()
+			got, err := io.ReadAll(c)
+			if err == nil {
+				t.Error("the connection ended as if the peer had ended it")
+			}
+			if shown := (len(got) - handshakeLen) / requestLen; shown > 1 {
+				t.Errorf("at 1 KiB/s the engine was shown %d requests of 16 KiB at once", shown)
+			}
+			up, down := c.tr.limits.of(c.Class())
+			for name, b := range map[string]*bucket{"up": up, "down": down} {
+				b.mu.Lock()
+				if b.balance < -(16 << 10) {
+					t.Errorf("%s: %.0f bytes were spent", name, -b.balance)
+				}
+				b.mu.Unlock()
+			}
+		})
+	}
+}
+
 func FuzzConn(f *testing.F) {
 	f.Add(slices.Concat(handshake(), request(1), message(4, 0, 0, 0, 7), cancel(1)), uint16(7))
 	f.Add(slices.Concat(handshake(), message(msgPiece, make([]byte, 300)...), request(1), request(2), cancel(2), request(3)), uint16(100))

@@ -61,6 +61,7 @@ type offerer struct {
 
 	in      editor // used by the reader only
 	discard []byte
+	told    bool // the peer has said what it brings, which it does once
 
 	wmu      sync.Mutex // held while writing; guards what follows
 	out      editor
@@ -133,10 +134,12 @@ func (o *offerer) seeIncoming(id, length int, head []byte) ([]byte, bool) {
 	case id == msgHave && length == haveLen:
 		piece := int(min(binary.BigEndian.Uint32(body), maxPieces))
 		share.note(peer, func(s *superSeed, now time.Time) { s.announced(peer, piece, now) })
-	case id == msgBitfield:
+	case id == msgBitfield && !o.told:
+		o.told = true
 		has := func(piece int) bool { return hasBit(body, piece) }
 		share.note(peer, func(s *superSeed, now time.Time) { s.brought(peer, has, now) })
-	case id == msgHaveAll:
+	case id == msgHaveAll && !o.told:
+		o.told = true
 		all := func(int) bool { return true }
 		share.note(peer, func(s *superSeed, now time.Time) { s.brought(peer, all, now) })
 	case id == msgRequest && length == requestLen:

@@ -218,3 +218,19 @@ func FuzzOfferer(f *testing.F) {
 		}
 	})
 }
+
+// What a peer has, it says once, after the handshake; saying it again and again would have
+// all pieces counted anew each time.
+func TestPeerSaysOnceWhatItBrings(t *testing.T) {
+	share := &superShare{s: newSuperSeed(8, func(int) int64 { return 1 })}
+	o := newOfferer(nil, func([20]byte) *superShare { return share })
+	o.attach([20]byte{})
+	o.seeIncoming(msgBitfield, 6, []byte{0, 0, 0, 2, msgBitfield, 0x80})
+	o.seeIncoming(msgHaveAll, 5, []byte{0, 0, 0, 1, msgHaveAll})
+	o.seeIncoming(msgBitfield, 6, []byte{0, 0, 0, 2, msgBitfield, 0xff})
+	share.mu.Lock()
+	defer share.mu.Unlock()
+	if o.peer.lacks != 7 {
+		t.Errorf("the peer lacks %d of 8 pieces, want 7", o.peer.lacks)
+	}
+}

@@ -160,18 +160,3 @@ func TestTransportClose(t *testing.T) {
 		t.Error("closed connections are remembered")
 	}
 }
-
-func TestBlocksOfTooManyRequestsAreNotHeldForEver(t *testing.T) {
-	c, peer := pipe(t, Limits{LANUp: 1})
-	c.tr.limits.lanUp.spend(1 << 20)
-	go func() {
-		peer.Write(handshake())
-		for i := range uint32(maxHeld + 1) {
-			peer.Write(request(i))
-		}
-	}()
-	msgs, _ := messages(t, c, 1)
-	if string(msgs[0]) != string(request(maxHeld)) {
-		t.Errorf("the engine sees %x first", msgs[0])
-	}
-}
