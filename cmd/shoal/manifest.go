@@ -12,6 +12,8 @@ import (
 	"shoal/manifest"
 	"shoal/publisher"
 	"shoal/publisher/ceremony"
+	"shoal/publisher/ceremony/diff"
+	"shoal/publisher/ceremony/schema"
 )
 
 func newManifestCmd(c *cli) *cobra.Command {
@@ -69,10 +71,10 @@ signed and nothing is published. The flags are those of shoal publish.`,
 			if err != nil {
 				return err
 			}
-			changes := ceremony.DiffManifests(fleet.Last(req.Channel), next)
+			changes := diff.Manifests(fleet.Last(req.Channel), next)
 			result := struct {
 				*publisher.PublishResult
-				Changes []ceremony.Change `json:"changes"`
+				Changes []diff.Change `json:"changes"`
 			}{res, changes}
 			return c.printDocument("shoal.manifest_draft/v1", result, payload, out, func(w io.Writer) { writeChanges(w, changes) })
 		},
@@ -111,7 +113,7 @@ that vanishes, a version or number that goes back, a platform left out. Roots ar
 				return err
 			}
 			return c.print("shoal.diff/v1", struct {
-				Changes []ceremony.Change `json:"changes"`
+				Changes []diff.Change `json:"changes"`
 			}{changes}, func(w io.Writer) { writeChanges(w, changes) })
 		},
 	}
@@ -119,7 +121,7 @@ that vanishes, a version or number that goes back, a platform left out. Roots ar
 	return cmd
 }
 
-func (c *cli) diff(cmd *cobra.Command, src *sourceFlags, args []string) ([]ceremony.Change, error) {
+func (c *cli) diff(cmd *cobra.Command, src *sourceFlags, args []string) ([]diff.Change, error) {
 	if len(args) == 2 {
 		return ceremony.DiffFiles(args[0], args[1])
 	}
@@ -135,7 +137,7 @@ func (c *cli) diff(cmd *cobra.Command, src *sourceFlags, args []string) ([]cerem
 	if err != nil {
 		return nil, err
 	}
-	return ceremony.DiffManifests(fleet.Last(d.Manifest.Name()), d.Manifest), nil
+	return diff.Manifests(fleet.Last(d.Manifest.Name()), d.Manifest), nil
 }
 
 func newManifestSignCmd(c *cli) *cobra.Command {
@@ -273,7 +275,7 @@ func newManifestShowCmd(c *cli) *cobra.Command {
 			info := ceremony.DescribeManifest(d)
 			return c.print("shoal.manifest/v1", info, func(w io.Writer) {
 				fmt.Fprintf(w, "%s %s, number %s\nfleet   %s\npayload sha256:%s\n", d.Manifest.Name(), d.Manifest.Release.Version, d.Manifest.Order(), d.Manifest.Repo.Prefixed(), d.Hash())
-				writeChanges(w, ceremony.DiffManifests(nil, d.Manifest))
+				writeChanges(w, diff.Manifests(nil, d.Manifest))
 				for _, id := range info.KeyIDs {
 					fmt.Fprintf(w, "  says it is signed by %s\n", printable(string(id)))
 				}
@@ -285,25 +287,25 @@ func newManifestShowCmd(c *cli) *cobra.Command {
 
 func newManifestSchemaCmd(c *cli) *cobra.Command {
 	return &cobra.Command{
-		Use:   "schema [" + strings.Join(ceremony.SchemaNames(), "|") + "]",
+		Use:   "schema [" + strings.Join(schema.Names(), "|") + "]",
 		Short: "Print the JSON Schema of a document",
 		Example: `  shoal manifest schema
   shoal manifest schema root > root.schema.json`,
 		Long: `The schema says what members a document has and of what shape. What else must hold, such as
 unique names or order, it cannot say. Without a name it is the manifest's.`,
 		Args:      cobra.MaximumNArgs(1),
-		ValidArgs: ceremony.SchemaNames(),
+		ValidArgs: schema.Names(),
 		RunE: func(_ *cobra.Command, args []string) error {
 			name := "manifest"
 			if len(args) == 1 {
 				name = args[0]
 			}
-			schema, err := ceremony.Schema(name)
+			text, err := schema.Document(name)
 			if err != nil {
 				return err
 			}
 			c.printed = true
-			_, err = c.std.out.Write(schema)
+			_, err = c.std.out.Write(text)
 			return err
 		},
 	}

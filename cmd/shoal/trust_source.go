@@ -17,6 +17,7 @@ import (
 	"shoal/manifest"
 	"shoal/publisher"
 	"shoal/publisher/ceremony"
+	"shoal/publisher/ceremony/diff"
 )
 
 // sourceFlags say where a fleet is to be learnt where it is not the configured
@@ -108,7 +109,7 @@ func (c *cli) printDocument(schema string, v any, doc []byte, out string, text f
 }
 
 // writeChanges prints what a document changes, with marks where to look twice.
-func writeChanges(w io.Writer, changes []ceremony.Change) {
+func writeChanges(w io.Writer, changes []diff.Change) {
 	for _, ch := range changes {
 		mark := "  "
 		if ch.Alarm {

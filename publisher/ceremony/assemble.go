@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"shoal/internal/fault"
@@ -130,7 +129,7 @@ func Attach(f *Fleet, file string, signatures []string) (*Assembled, error) {
 // not good is an error: a person who signed something else should hear of it.
 func attach(env *manifest.Envelope, files []string, lists ...map[keys.ID]string) (warnings []string, err error) {
 	for _, path := range files {
-		file, err := ReadSignatures(path, env.Type, env.Payload)
+		file, err := readSignatures(path, env.Type, env.Payload)
 		if err != nil {
 			return nil, err
 		}
@@ -228,15 +227,6 @@ func (f *Fleet) VerifyManifest(path string) (*VerifiedManifest, error) {
 		res.SignedBy = append(res.SignedBy, named(f.Root, id))
 	}
 	return res, nil
-}
-
-// LastFile is the stored envelope of what ch released last; nil when there is none.
-func (f *Fleet) LastFile(ch manifest.Channel) []byte {
-	c, err := f.state.Channel(ch)
-	if err != nil {
-		return nil
-	}
-	return slices.Clone(c.Stored)
 }
 
 // Last is what ch released last; nil when nothing is known of it.

@@ -130,15 +130,15 @@ func inFile(path string, err error) error {
 	return f.Fact("file", path)
 }
 
-// SignatureFile is what a file has of signatures.
-type SignatureFile struct {
+// signatureFile is what a file has of signatures.
+type signatureFile struct {
 	Path    string
 	Entries []keys.Entry
 }
 
-// ReadSignatures reads a signature as ssh-keygen and this package write it, or those of
+// readSignatures reads a signature as ssh-keygen and this package write it, or those of
 // an envelope, which must be over payload.
-func ReadSignatures(path string, t manifest.Type, payload []byte) (*SignatureFile, error) {
+func readSignatures(path string, t manifest.Type, payload []byte) (*signatureFile, error) {
 	b, err := readFile(path, max(maxSignature, int64(t.MaxSize())))
 	if err != nil {
 		return nil, err
@@ -151,7 +151,7 @@ func ReadSignatures(path string, t manifest.Type, payload []byte) (*SignatureFil
 		if env.PayloadHash() != manifest.Sum(payload) {
 			return nil, otherContent(path)
 		}
-		return &SignatureFile{path, env.Signatures}, nil
+		return &signatureFile{path, env.Signatures}, nil
 	}
 	sig, err := keys.ParseSignature(b)
 	if err != nil {
@@ -162,7 +162,7 @@ func ReadSignatures(path string, t manifest.Type, payload []byte) (*SignatureFil
 	if err != nil {
 		return nil, fault.New(fault.Malformed, "%q is not a signature: %w", path, err).Fact("file", path)
 	}
-	return &SignatureFile{path, []keys.Entry{{KeyID: id, Sig: sig}}}, nil
+	return &signatureFile{path, []keys.Entry{{KeyID: id, Sig: sig}}}, nil
 }
 
 func otherContent(path string) *fault.Error {

@@ -7,11 +7,10 @@ import (
 	"slices"
 	"time"
 
-	"github.com/Masterminds/semver/v3"
-
 	"shoal/internal/fault"
 	"shoal/keys"
 	"shoal/manifest"
+	"shoal/publisher/ceremony/diff"
 	"shoal/publisher/witness"
 )
 
@@ -23,7 +22,7 @@ type Review struct {
 	Document string           `json:"document"` // "root 2", "manifest acme/stable 1.43"
 	FleetID  manifest.FleetID `json:"fleet_id"`
 	Payload  manifest.Digest  `json:"payload_sha256"`
-	Changes  []Change         `json:"changes"`
+	Changes  []diff.Change    `json:"changes"`
 	Warnings []string         `json:"warnings,omitempty"`
 }
 
@@ -194,7 +193,7 @@ func (f *Fleet) reviewManifest(ctx context.Context, d *ManifestFile, req SignReq
 			return nil, err
 		}
 	}
-	review.Changes = DiffManifests(ch.Latest, m)
+	review.Changes = diff.Manifests(ch.Latest, m)
 	return review, nil
 }
 
@@ -288,7 +287,7 @@ func SignRoot(ctx context.Context, f *Fleet, req SignRequest, now time.Time) (*S
 	}
 	review := &Review{
 		Document: fmt.Sprintf("root %d of %q", d.Root.Version, d.Root.Fleet), FleetID: manifest.FleetID(d.FleetID()), Payload: d.Hash(),
-		Changes: DiffRoots(prev, d.Root), Warnings: warnings,
+		Changes: diff.Roots(prev, d.Root), Warnings: warnings,
 	}
 	if prev != nil {
 		views := f.look(ctx, manifest.Channel{})
@@ -346,16 +345,6 @@ func unsigned(err error) error {
 		e.Line("Nothing was signed.")
 	}
 	return err
-}
-
-// older reports whether version a comes before b, where both say so.
-func older(a, b string) bool {
-	va, err := semver.NewVersion(a)
-	if err != nil {
-		return false
-	}
-	vb, err := semver.NewVersion(b)
-	return err == nil && va.LessThan(vb)
 }
 
 // codeOr is the code err carries, or def when it carries none.

@@ -33,14 +33,14 @@ func CheckRoot(r *manifest.Root, now time.Time) ([]string, error) {
 	return warnings, nil
 }
 
-// DaysLeft is how many whole days r is still believed.
-func DaysLeft(r *manifest.Root, now time.Time) int { return int(r.Expires.Sub(now) / (24 * time.Hour)) }
+// daysLeft is how many whole days r is still believed.
+func daysLeft(r *manifest.Root, now time.Time) int { return int(r.Expires.Sub(now) / (24 * time.Hour)) }
 
 // ExpiryWarning speaks up 90, 30 and 7 days before a root expires; empty before that.
 func ExpiryWarning(r *manifest.Root, now time.Time) string {
 	for _, days := range expiryDays {
 		if r.Expires.Sub(now) <= time.Duration(days)*24*time.Hour {
-			return fmt.Sprintf("root %d expires in %d days, on %s (this is the %d-day warning): sign the next one before", r.Version, DaysLeft(r, now), date(r.Expires), days)
+			return fmt.Sprintf("root %d expires in %d days, on %s (this is the %d-day warning): sign the next one before", r.Version, daysLeft(r, now), date(r.Expires), days)
 		}
 	}
 	return ""
@@ -84,7 +84,7 @@ func Describe(f *RootFile, now time.Time) (*RootInfo, error) {
 	r := f.Root
 	info := &RootInfo{
 		FleetID: manifest.FleetID(f.FleetID()), Fleet: r.Fleet, Version: r.Version, Payload: f.Hash(),
-		Issued: r.Issued, Expires: r.Expires, DaysLeft: DaysLeft(r, now), Reason: r.Reason,
+		Issued: r.Issued, Expires: r.Expires, DaysLeft: daysLeft(r, now), Reason: r.Reason,
 		Root: roleInfo(r, r.Root), Channels: []ChannelInfo{},
 	}
 	for i := range r.Channels {

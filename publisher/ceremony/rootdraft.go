@@ -9,14 +9,15 @@ import (
 	"shoal/internal/fault"
 	"shoal/keys"
 	"shoal/manifest"
+	"shoal/publisher/ceremony/diff"
 )
 
-// DefaultRootValidity is how long a first root is believed unless its draft says so.
-const DefaultRootValidity = 2 * 365 * 24 * time.Hour
+// defaultRootValidity is how long a first root is believed unless its draft says so.
+const defaultRootValidity = 2 * 365 * 24 * time.Hour
 
-// DefaultMaxValidity is the longest a release of a new channel is believed, unless its
+// defaultMaxValidity is the longest a release of a new channel is believed, unless its
 // draft says so.
-const DefaultMaxValidity = 90 * 24 * time.Hour
+const defaultMaxValidity = 90 * 24 * time.Hour
 
 // RoleName names a role of a root. The zero value is the root role itself.
 type RoleName struct {
@@ -102,7 +103,7 @@ type DraftedRoot struct {
 	Payload  []byte           `json:"-"`
 	Version  int64            `json:"version"`
 	FleetID  manifest.FleetID `json:"fleet_id"` // of a first root only if it stays as it is
-	Changes  []Change         `json:"changes"`
+	Changes  []diff.Change    `json:"changes"`
 	Signers  []Signers        `json:"signers"` // who can sign; every role must be met
 	Needs    []Need           `json:"needs"`
 	Warnings []string         `json:"warnings"`
@@ -127,7 +128,7 @@ func DraftRoot(f *Fleet, d RootDraft, now time.Time) (*DraftedRoot, error) {
 		validity = prev.Expires.Sub(prev.Issued)
 	}
 	if validity == 0 {
-		validity = DefaultRootValidity
+		validity = defaultRootValidity
 	}
 	next.Issued, next.Expires, next.Reason = now, now.Add(validity.Truncate(time.Second)), d.Reason
 	if prev != nil && now.Before(prev.Issued) {
@@ -151,7 +152,7 @@ func DraftRoot(f *Fleet, d RootDraft, now time.Time) (*DraftedRoot, error) {
 	}
 	res := &DraftedRoot{
 		Payload: payload, Version: next.Version, FleetID: manifest.FleetID(manifest.Sum(payload)),
-		Changes: DiffRoots(prev, read), Needs: []Need{}, Warnings: append(warnings, advice(prev, read)...),
+		Changes: diff.Roots(prev, read), Needs: []Need{}, Warnings: append(warnings, advice(prev, read)...),
 	}
 	own := manifest.NewEnvelope(manifest.TypeRoot, payload)
 	if prev != nil {
@@ -270,7 +271,7 @@ func (e *editor) channel(d ChannelDraft) error {
 			return fault.New(fault.Usage, "the new channel %s has no release keys", d.Channel).Do("name them: %s=T:a.pub,b.pub", d.Channel)
 		}
 		e.root.Channels = append(e.root.Channels, manifest.ChannelSpec{
-			App: d.Channel.App, Channel: d.Channel.Name, Epoch: 1, MaxValidity: DefaultMaxValidity,
+			App: d.Channel.App, Channel: d.Channel.Name, Epoch: 1, MaxValidity: defaultMaxValidity,
 		})
 		spec = &e.root.Channels[len(e.root.Channels)-1]
 	}

@@ -1,4 +1,9 @@
-package ceremony
+// Package diff says in plain words what a document changes for the fleet it is for.
+//
+// It is read by people before they sign, so nothing that a machine acts on may be missing
+// from it, and what deserves a second look is marked: see [Change]. The documents need
+// not be signed, and nothing in them is believed here.
+package diff
 
 import (
 	"fmt"
@@ -7,9 +12,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/Masterminds/semver/v3"
 	"github.com/dustin/go-humanize"
 
-	"shoal/internal/fault"
 	"shoal/keys"
 	"shoal/manifest"
 )
@@ -33,9 +38,9 @@ func (c *changes) alarm(field, format string, args ...any) {
 	c.list = append(c.list, Change{Field: field, Text: fmt.Sprintf(format, args...), Alarm: true})
 }
 
-// DiffManifests says what next changes for machines that have prev; prev may be nil.
+// Manifests says what next changes for machines that have prev; prev may be nil.
 // Neither needs to be signed.
-func DiffManifests(prev, next *manifest.Manifest) []Change {
+func Manifests(prev, next *manifest.Manifest) []Change {
 	c := &changes{}
 	if prev == nil {
 		prev = &manifest.Manifest{Repo: next.Repo, App: next.App, Channel: next.Channel}
@@ -261,113 +266,6 @@ func (c *changes) attachments(prev, next *manifest.Manifest) {
 	}
 }
 
-// DiffRoots says what next changes; prev may be nil. Neither needs to be signed.
-func DiffRoots(prev, next *manifest.Root) []Change {
-	c := &changes{}
-	if prev == nil {
-		prev = &manifest.Root{Fleet: next.Fleet, Keys: map[keys.ID]string{}}
-		c.add("version", "the first root of the fleet %q", next.Fleet)
-	} else {
-		c.add("version", "root %d → %d", prev.Version, next.Version)
-	}
-	if prev.Fleet != next.Fleet {
-		c.add("fleet", "the fleet is called %q, before %q", next.Fleet, prev.Fleet)
-	}
-	c.add("expires", "believed until %s, for %s%s", date(next.Expires), span(next.Expires.Sub(next.Issued)), before(prev.Expires))
-	if next.Reason != "" {
-		c.add("reason", "reason: %s", next.Reason)
-	}
-	c.role("root", prev, next, &prev.Root, &next.Root)
-	for i := range next.Channels {
-		is := &next.Channels[i]
-		was, there := prev.Channel(is.Name())
-		if !there {
-			was = &manifest.ChannelSpec{}
-			c.add(is.Name().String(), "%s: a new channel, epoch %d", is.Name(), is.Epoch)
-		}
-		c.channel(prev, next, was, is, there)
-	}
-	for i := range prev.Channels {
-		if _, still := next.Channel(prev.Channels[i].Name()); !still {
-			c.alarm(prev.Channels[i].Name().String(), "%s: DROPPED; its machines get nothing any more", prev.Channels[i].Name())
-		}
-	}
-	return c.list
-}
-
-func (c *changes) channel(prev, next *manifest.Root, was, is *manifest.ChannelSpec, there bool) {
-	name := is.Name().String()
-	if there && was.Epoch != is.Epoch {
-		c.alarm(name, "%s: epoch %d → %d, which VOIDS every release signed so far", name, was.Epoch, is.Epoch)
-	}
-	c.role(name, prev, next, &was.Release, &is.Release)
-	switch {
-	case was.Beacon == nil && is.Beacon != nil:
-		c.role(name+" beacon", prev, next, &manifest.RoleSpec{}, is.Beacon)
-	case was.Beacon != nil && is.Beacon == nil:
-		c.add(name+" beacon", "%s: no beacon any more; machines cannot notice that news is kept from them", name)
-	case was.Beacon != nil:
-		c.role(name+" beacon", prev, next, was.Beacon, is.Beacon)
-	}
-	if was.MaxValidity != is.MaxValidity {
-		c.add(name, "%s: a release is believed for at most %s%s", name, span(is.MaxValidity), beforeSpan(was.MaxValidity))
-	}
-	if was.StaleAfter != is.StaleAfter {
-		c.add(name, "%s: a beacon is fresh for at most %s%s", name, span(is.StaleAfter), beforeSpan(was.StaleAfter))
-	}
-}
-
-func beforeSpan(d time.Duration) string {
-	if d == 0 {
-		return ""
-	}
-	return " (before: " + span(d) + ")"
-}
-
-func (c *changes) role(name string, prev, next *manifest.Root, was, is *manifest.RoleSpec) {
-	if was.Threshold != is.Threshold || len(was.KeyIDs) != len(is.KeyIDs) {
-		text := fmt.Sprintf("%s: %d of %d keys must sign", name, is.Threshold, len(is.KeyIDs))
-		switch {
-		case was.Threshold == 0:
-			c.add(name, "%s", text)
-		case is.Threshold < was.Threshold:
-			c.alarm(name, "%s, FEWER than before (%d of %d)", text, was.Threshold, len(was.KeyIDs))
-		default:
-			c.add(name, "%s (before: %d of %d)", text, was.Threshold, len(was.KeyIDs))
-		}
-	}
-	for _, id := range is.KeyIDs {
-		if !slices.Contains(was.KeyIDs, id) {
-			c.add(name, "%s: + %s", name, named(next, id))
-		}
-	}
-	for _, id := range was.KeyIDs {
-		if !slices.Contains(is.KeyIDs, id) {
-			c.add(name, "%s: - %s", name, named(prev, id))
-		}
-	}
-}
-
-// DiffFiles compares two manifests or two roots.
-func DiffFiles(a, b string) ([]Change, error) {
-	old, errOld := ReadManifest(a)
-	is, err := ReadManifest(b)
-	if errOld == nil && err == nil {
-		return DiffManifests(old.Manifest, is.Manifest), nil
-	}
-	oldRoot, rootErrOld := ReadRoot(a)
-	isRoot, rootErr := ReadRoot(b)
-	switch {
-	case rootErrOld == nil && rootErr == nil:
-		return DiffRoots(oldRoot.Root, isRoot.Root), nil
-	case errOld == nil && rootErr == nil || err == nil && rootErrOld == nil:
-		return nil, fault.New(fault.WrongType, "one of %q and %q is a root, the other a manifest", a, b).Do("compare two of a kind")
-	case errOld != nil:
-		return nil, errOld
-	}
-	return nil, err
-}
-
 func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 
 func orNone(s string) string {
@@ -385,3 +283,35 @@ func orNormal(s string) string {
 }
 
 func words(list []string) string { return orNone(strings.Join(list, ", ")) }
+
+// key is a key of r as people know it.
+func key(r *manifest.Root, id keys.ID) string {
+	if k, err := keys.ParsePublicKey(r.Keys[id]); err == nil && k.Comment() != "" {
+		return k.Comment() + " (" + string(id) + ")"
+	}
+	return string(id)
+}
+
+func date(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+
+// span is a validity as people count it.
+func span(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d >= 2*day && d%day == 0:
+		return fmt.Sprintf("%d days", d/day)
+	case d%time.Hour == 0:
+		return fmt.Sprintf("%d h", d/time.Hour)
+	}
+	return d.String()
+}
+
+// older reports whether version a comes before b, where both say so.
+func older(a, b string) bool {
+	va, err := semver.NewVersion(a)
+	if err != nil {
+		return false
+	}
+	vb, err := semver.NewVersion(b)
+	return err == nil && va.LessThan(vb)
+}

@@ -15,6 +15,7 @@ import (
 	"shoal/manifest"
 	"shoal/manifest/tree"
 	"shoal/publisher/ceremony"
+	"shoal/publisher/ceremony/schema"
 )
 
 // Documents that the code accepts fit their schema, and every member a schema names is
@@ -57,7 +58,7 @@ func TestSchemasFitDocuments(t *testing.T) {
 	}
 	for name, doc := range map[string][]byte{"manifest": draft, "root": root.Payload, "beacon": beacon, "envelope": env} {
 		t.Run(name, func(t *testing.T) {
-			s := readSchema(t, name)
+			s := readRules(t, name)
 			for _, wrong := range s.check(s.root, decode(t, doc), name) {
 				t.Error(wrong)
 			}
@@ -69,14 +70,14 @@ func TestSchemasFitDocuments(t *testing.T) {
 			}
 		})
 	}
-	if n := len(ceremony.SchemaNames()); n != 4 {
+	if n := len(schema.Names()); n != 4 {
 		t.Errorf("%d schemas, and 4 are tested", n)
 	}
 }
 
 // What the code refuses for its shape the schema refuses too.
 func TestSchemasRefuse(t *testing.T) {
-	s := readSchema(t, "manifest")
+	s := readRules(t, "manifest")
 	good, err := manifest.Draft(sampleManifest(), sampleManifest().Issued)
 	if err != nil {
 		t.Fatal(err)
@@ -122,23 +123,23 @@ func decode(t *testing.T, b []byte) any {
 	return v
 }
 
-// schema understands the words of JSON Schema that the documents' schemas use, and
+// rules understands the words of JSON Schema that the documents' schemas use, and
 // complains about any other.
-type schema struct {
+type rules struct {
 	root map[string]any
 	seen map[string]bool // members met in documents, as dotted paths
 }
 
-func readSchema(t *testing.T, name string) *schema {
+func readRules(t *testing.T, name string) *rules {
 	t.Helper()
-	b, err := ceremony.Schema(name)
+	b, err := schema.Document(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &schema{root: decode(t, b).(map[string]any), seen: map[string]bool{}}
+	return &rules{root: decode(t, b).(map[string]any), seen: map[string]bool{}}
 }
 
-func (s *schema) resolve(rule map[string]any) map[string]any {
+func (s *rules) resolve(rule map[string]any) map[string]any {
 	ref, ok := rule["$ref"].(string)
 	if !ok {
 		return rule
@@ -146,7 +147,7 @@ func (s *schema) resolve(rule map[string]any) map[string]any {
 	return s.root["$defs"].(map[string]any)[strings.TrimPrefix(ref, "#/$defs/")].(map[string]any)
 }
 
-func (s *schema) check(rule map[string]any, v any, at string) (wrong []string) {
+func (s *rules) check(rule map[string]any, v any, at string) (wrong []string) {
 	rule = s.resolve(rule)
 	fail := func(format string, args ...any) { wrong = append(wrong, at+": "+fmt.Sprintf(format, args...)) }
 	integer := func(word string) (int64, bool) {
@@ -236,7 +237,7 @@ func (s *schema) check(rule map[string]any, v any, at string) (wrong []string) {
 }
 
 // members yields every member the schema names, as dotted paths.
-func (s *schema) members(rule map[string]any, at string) map[string]bool {
+func (s *rules) members(rule map[string]any, at string) map[string]bool {
 	rule = s.resolve(rule)
 	all := map[string]bool{}
 	props, _ := rule["properties"].(map[string]any)
@@ -253,3 +254,28 @@ func (s *schema) members(rule map[string]any, at string) map[string]bool {
 	}
 	return all
 }
+
+// sampleManifest has every member that a manifest can have without being refused.
+func sampleManifest() *manifest.Manifest {
+	day := time.Date(2026, 10, 12, 10, 0, 0, 0, time.UTC)
+	one, two := manifest.Sum([]byte("one")), manifest.Sum([]byte("two"))
+	payload := func(d manifest.Digest) []manifest.Payload {
+		return []manifest.Payload{{Kind: manifest.PayloadFull, Codec: manifest.CodecNone, Length: 2048, SHA256: d, InfoSHA256: d}}
+	}
+	return &manifest.Manifest{
+		Repo: manifest.Sum([]byte("fleet")), App: "acme", Channel: "stable", Epoch: 1, Sequence: 42,
+		Issued: day, Expires: day.Add(90 * 24 * time.Hour),
+		Release:  manifest.Release{Version: "1.8.3"},
+		MinAgent: "0.3.0",
+		Blocked:  []manifest.Blocked{{SHA256: manifest.Sum([]byte("bad")), Reason: "1.8.2 yanked: data loss"}},
+		Rollout: &manifest.Rollout{Salt: "b1946ac9", Start: day, Waves: []manifest.Wave{
+			{Name: "canary", Rings: []string{"canary"}}, {Name: "everyone", Percent: 100, After: time.Hour, Gate: manifest.GateBeacon},
+		}},
+		Attachments: []manifest.Attachment{{Name: "sbom.json", Length: 10, SHA256: one}},
+		Artifacts: []manifest.Artifact{
+			{Name: "acme", Kind: manifest.KindBinary, OS: "linux", Arch: "amd64", Length: 2048, SHA256: one, Mode: "0755", Payloads: payload(one)},
+			{Name: "acme", Kind: manifest.KindBinary, OS: "windows", Arch: "amd64", Length: 2048, SHA256: two, Mode: "0755", Payloads: payload(two)},
+		},
+	}
+}
+
