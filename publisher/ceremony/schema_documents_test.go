@@ -278,4 +278,3 @@ func sampleManifest() *manifest.Manifest {
 		},
 	}
 }
-

@@ -122,4 +122,3 @@ func wantChange(t *testing.T, changes []diff.Change, want string, alarm bool) {
 	}
 	t.Errorf("nothing says %q:\n%s", want, strings.Join(all, "\n"))
 }
-
