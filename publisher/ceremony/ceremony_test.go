@@ -26,11 +26,10 @@ var (
 
 // fleet is a repository whose keys are the same in every run.
 type fleet struct {
-	t    *testing.T
-	dir  string // for files
-	cfg  publisher.Config
-	now  time.Time
-	root *manifest.Root
+	t   *testing.T
+	dir string // for files
+	cfg publisher.Config
+	now time.Time
 }
 
 func newFleet(t *testing.T) *fleet {
