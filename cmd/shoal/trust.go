@@ -30,11 +30,11 @@ func (c *cli) before(ctx context.Context, from []string, lock bool) (*ceremony.F
 	if len(from) == 0 {
 		return nil, nil
 	}
-	var s ceremony.Source
-	if cfg, err := c.publisherConfig(); err == nil { // a root keeper's machine needs none
-		s = ceremonySource(cfg, nil)
+	cfg, err := c.publisherConfig() // on a root keeper's machine the defaults, and no repository there
+	if err != nil {
+		return nil, err
 	}
-	return s.OpenFrom(ctx, from, lock)
+	return ceremonySource(cfg, nil).OpenFrom(ctx, from, lock)
 }
 
 func newTrustSignCmd(c *cli) *cobra.Command {
