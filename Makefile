@@ -7,6 +7,7 @@ GOFLAGS := -tags=$(TAGS)
 LDFLAGS := -s -w
 TOOL    := $(GO) tool -modfile=internal/tools/tools.mod
 FUZZTIME ?= 10s
+RACE    ?= ./...
 PLATFORMS ?= linux/amd64 linux/arm64 linux/arm darwin/amd64 darwin/arm64 windows/amd64
 
 export CGO_ENABLED ?= 0
@@ -38,8 +39,8 @@ check: ## gofmt, go vet, staticcheck, a tidy go.mod, and a build for every platf
 	$(GO) mod tidy -diff
 	@for p in $(PLATFORMS); do echo "build $$p"; GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./cmd/shoal || exit 1; done
 
-race: ## the fast tests under the race detector (needs a C compiler)
-	@CGO_ENABLED=1 $(GO) test -race -json ./... | $(GO) run ./internal/tools/testsum
+race: ## the fast tests under the race detector (needs a C compiler); RACE=... chooses packages
+	@CGO_ENABLED=1 $(GO) test -race -json $(RACE) | $(GO) run ./internal/tools/testsum
 
 fuzz: ## each fuzz target for FUZZTIME (10s)
 	@for pkg in $$($(GO) list ./...); do \
