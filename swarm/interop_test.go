@@ -94,6 +94,9 @@ func testStockClientFetches(t *testing.T, name string, crypto []string, conf swa
 		c := newContent(t, 2<<20)
 		tracker := swarmtest.NewTracker(t)
 		seed := newSeed(t, c, conf, tracker.URL)
+		// It does not learn of aria2: two that dial each other at the same time may each
+		// close the connection that the other keeps, and aria2 waits long to try again.
+		tracker.Wait(withPatience(t), t, "started")
 		dir := t.TempDir()
 		exited := aria2(t, writeTorrent(t, c, tracker), dir, append(crypto, "--seed-time=0")...)
 		select {

@@ -28,10 +28,13 @@ const (
 	slowestOffer = 30 * time.Second
 
 	// A peer gets no second copies if the others will have brought it all it lacks within
-	// soonDone, or one part in soonPart of the time it has been here, going by what they
-	// brought in the last paceSpan.
+	// soonDone, or one part in soonPart of the time it has been here, up to soonMost; going
+	// by what they brought in the last paceSpan, and unless muchHelp times that is less
+	// than what we could.
 	soonDone = time.Second
 	soonPart = 2
+	soonMost = 10 * time.Second
+	muchHelp = 4
 	paceSpan = 500 * time.Millisecond
 	// A piece is left to the peers while it spreads: for so long after somebody got it, or
 	// was offered it. A peer that gets nothing else waits for that for soonDone at most.
@@ -114,7 +117,7 @@ func newSuperSeed(pieces int, length func(piece int) int64) *superSeed {
 
 // join adds a peer. It is not offered anything before begin.
 func (s *superSeed) join(now time.Time) *offeree {
-	if !slices.ContainsFunc(s.peers, func(p *offeree) bool { return p.lacks > 0 }) {
+	if !slices.ContainsFunc(s.peers, func(p *offeree) bool { return p.lacks > 0 && !p.idle }) {
 		s.recount()
 	}
 	p := &offeree{
@@ -133,7 +136,7 @@ func (s *superSeed) recount() {
 	s.fresh = s.pieces
 	for _, p := range s.peers {
 		for piece, k := range p.knows {
-			if k == owns {
+			if k == owns || k == offered {
 				s.count(piece, 1)
 			}
 		}
@@ -327,10 +330,11 @@ func (s *superSeed) offer(p *offeree, now time.Time) {
 			awake = awake || o != p
 		}
 	}
-	inAll := max(leastOffers, int(s.taken.rate(now)*offerTime.Seconds()))
+	pace := s.taken.rate(now)
+	inAll := max(leastOffers, int(pace*offerTime.Seconds()))
 	limit := min(p.allowed, max(1, inAll/max(1, wanting)))
 	for len(p.open) < limit && (s.underWay < inAll || len(p.open) == 0) {
-		piece := s.pick(p, !p.idle || !awake, now)
+		piece := s.pick(p, !p.idle || !awake, pace/float64(max(1, wanting)), now)
 		if piece < 0 {
 			break
 		}
@@ -356,8 +360,9 @@ func (s *superSeed) offer(p *offeree, now time.Time) {
 }
 
 // pick chooses a piece for p, or -1 if it should be offered none now: one that nobody
-// has, if p can be trusted with that; or else the rarest.
-func (s *superSeed) pick(p *offeree, trusted bool, now time.Time) int {
+// has, if p can be trusted with that; or else the rarest. We bring each peer ours pieces
+// per second.
+func (s *superSeed) pick(p *offeree, trusted bool, ours float64, now time.Time) int {
 	if s.fresh > 0 && trusted {
 		for _, piece := range s.order {
 			if s.copies[piece] == 0 && p.knows[piece] == unaware {
@@ -365,8 +370,9 @@ func (s *superSeed) pick(p *offeree, trusted bool, now time.Time) int {
 			}
 		}
 	}
-	soon := max(soonDone, now.Sub(p.joined)/soonPart)
-	if s.firsts > 0 || p.gained.rate(now)*soon.Seconds() >= float64(p.lacks) {
+	soon := min(max(soonDone, now.Sub(p.joined)/soonPart), soonMost)
+	theirs := p.gained.rate(now)
+	if s.firsts > 0 || muchHelp*theirs > ours && theirs*soon.Seconds() >= float64(p.lacks) {
 		return -1
 	}
 	patient := p.waits.IsZero() || now.Sub(p.waits) < soonDone

@@ -213,6 +213,7 @@ func (t *transport) dialer(to netip.Addr) *net.Dialer {
 // wrap puts the layers of a peer connection over nc.
 func (t *transport) wrap(nc net.Conn, remote netip.AddrPort, dialled bool) *conn {
 	remote = netip.AddrPortFrom(remote.Addr().WithZone(""), remote.Port())
+	tuneSocket(nc)
 	c := &conn{Conn: nc, tr: t, remote: remote, dialled: dialled, closed: make(chan struct{})}
 	c.classify()
 	if t.super != nil {
