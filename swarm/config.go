@@ -3,6 +3,7 @@ package swarm
 import (
 	"fmt"
 	"log/slog"
+	"net/http"
 )
 
 const (
@@ -29,6 +30,9 @@ type Config struct {
 	SuperSeed bool
 	// MaxPeers is how many peers one torrent is connected to at most; zero means 50.
 	MaxPeers int
+	// TrackerTransport carries announces to trackers over HTTP. If nil, it is like
+	// http.DefaultTransport.
+	TrackerTransport http.RoundTripper
 	// Logger receives what the node does. If nil, nothing is logged.
 	Logger *slog.Logger
 }

@@ -11,10 +11,14 @@ import (
 
 	"github.com/anacrolix/torrent"
 	"golang.org/x/time/rate"
+
+	"shoal/swarm/announce"
 )
 
-// How often the node looks again at what classes depend on.
-const classesEvery = time.Minute
+const (
+	classesEvery = time.Minute // how often the node looks again at what classes depend on
+	farewell     = time.Second // how long Close waits for trackers to be told that we leave
+)
 
 // Node is one BitTorrent node. Its methods can be called at any time and from any
 // goroutine; none may be called from a Progress callback.
@@ -22,7 +26,7 @@ type Node struct {
 	log      *slog.Logger
 	tr       *transport
 	cl       *torrent.Client
-	trackers *trackerNet
+	trackers *announce.Client
 
 	ctx    context.Context // ends with ErrClosed when the node closes
 	cancel context.CancelCauseFunc
@@ -60,7 +64,8 @@ func New(c Config) (*Node, error) {
 	}
 	tr.limits.set(c.Limits)
 	n := &Node{
-		log: c.Logger, tr: tr, trackers: newTrackerNet(),
+		log: c.Logger, tr: tr,
+		trackers: announce.New(announce.Config{Transport: c.TrackerTransport, UserAgent: clientName, Logger: c.Logger}),
 		closed: make(chan struct{}), torrents: make(map[[20]byte]*share),
 	}
 	if c.SuperSeed {
@@ -87,10 +92,7 @@ func (n *Node) engineConfig(c Config) *torrent.ClientConfig {
 	e.NoDefaultPortForwarding = true
 	e.DisableWebtorrent = true
 	e.LocalServiceDiscovery = nil
-	e.TrackerDialContext = n.trackers.dial
-	e.TrackerListenPacket = n.trackers.listenPacket
-	e.FailedAnnounceMinInterval = 5 * time.Second
-	e.FailedAnnounceMaxInterval = 5 * time.Minute
+	e.DisableTrackers = true
 	e.DefaultStorage = noStorage{}
 
 	id := append([]byte(peerIDPrefix), rand.Text()...)
@@ -205,7 +207,7 @@ func (n *Node) Close() error {
 		for _, s := range shares {
 			s.end(ErrClosed)
 		}
-		n.trackers.close(farewell)
+		n.trackers.Close(farewell)
 		errs := n.cl.Close()
 		n.tr.close()
 		close(n.tr.done)

@@ -4,13 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 
 	"github.com/anacrolix/torrent"
 	"github.com/anacrolix/torrent/metainfo"
 	"github.com/anacrolix/torrent/storage"
+
+	"shoal/swarm/announce"
 )
+
+// fewPeers is how many are so few that trackers are asked again soon.
+const fewPeers = 4
 
 // A share is one torrent of a node, from before its file is opened until it is dropped.
 type share struct {
@@ -20,14 +26,15 @@ type share struct {
 	ctx    context.Context // governs the share; its cause is why it ended
 	cancel context.CancelCauseFunc
 
-	opened  chan struct{} // closed when the file is open and the engine has it, or neither
-	seeding atomic.Bool   // it is complete, and the call that brought it is over
-	store   *store        // set before opened is closed
-	lib     *torrent.Torrent
-	keeper  sync.WaitGroup
-	super   atomic.Pointer[superShare] // if it is super seeded; set before the engine has it
-	wake    chan struct{}              // of the keeper, when there is much to tidy up
-	ending  sync.Once
+	opened   chan struct{} // closed when the file is open and the engine has it, or neither
+	seeding  atomic.Bool   // it is complete, and the call that brought it is over
+	store    *store        // set before opened is closed
+	lib      *torrent.Torrent
+	keeper   sync.WaitGroup
+	trackers sync.Map                   // the URLs announced to
+	super    atomic.Pointer[superShare] // if it is super seeded; set before the engine has it
+	wake     chan struct{}              // of the keeper, when there is much to tidy up
+	ending   sync.Once
 
 	tally
 }
@@ -104,21 +111,45 @@ func (s *share) add(st *store) error {
 	return nil
 }
 
-// addTrackers makes the engine announce to those trackers it can.
+// addTrackers announces to those trackers that can be, and are not announced to yet.
 func (s *share) addTrackers(trackers []string) {
-	var tiers [][]string
 	for _, t := range trackers {
-		u, err := checkTracker(t)
+		u, err := announce.CheckURL(t)
 		if err != nil {
 			s.n.log.Warn("leaving out a tracker", "error", err)
 			continue
 		}
-		tiers = append(tiers, []string{u})
-	}
-	if len(tiers) > 0 {
-		s.lib.AddTrackers(tiers)
+		if _, known := s.trackers.LoadOrStore(u, nil); !known {
+			s.n.trackers.Start(s.ctx, u, announced{s})
+		}
 	}
 }
+
+// announced is what trackers are told of a share.
+type announced struct{ s *share }
+
+func (a announced) Status() announce.Status {
+	s := a.s
+	left := s.info.ref.Length - s.store.verified.Load()
+	sum, peers := s.count()
+	return announce.Status{
+		Infohash: s.info.ref.Infohash, PeerID: s.n.cl.PeerID(), Port: s.n.tr.local.Port(),
+		Uploaded: sum.given.Sum(), Downloaded: sum.useful.Sum(), Left: left,
+		Wanting: left > 0 && peers < fewPeers,
+	}
+}
+
+func (a announced) Offer(peers []netip.AddrPort) {
+	var offers []torrent.PeerInfo
+	for _, p := range peers {
+		if p != a.s.n.tr.local {
+			offers = append(offers, torrent.PeerInfo{Addr: tcpAddr(p), Source: torrent.PeerSourceTracker})
+		}
+	}
+	a.s.lib.AddPeers(offers)
+}
+
+func (a announced) Complete() <-chan struct{} { return a.s.lib.Complete().On() }
 
 // end takes the torrent out of the engine, closes its file and waits for both. The cause
 // is what calls under way return.
