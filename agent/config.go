@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"shoal/agent/window"
 	"shoal/internal/fault"
 	"shoal/manifest"
 )
@@ -126,11 +127,11 @@ type AppConfig struct {
 	Health  HealthConfig
 	Hooks   HooksConfig
 
-	Keep             int      // previous versions kept beside the target; zero means [DefaultKeep]
-	Windows          []string // maintenance windows; empty means any time
-	Swap             string   // "rename" (also empty) or "selfupdate"
-	RefuseInstall    bool     // a missing target is an error instead of a first install
-	AllowInsecureDir bool     // the target's directory may be writable by others
+	Keep             int        // previous versions kept beside the target; zero means [DefaultKeep]
+	Windows          window.Set // when an update may begin; empty means any time
+	Swap             string     // "rename" (also empty) or "selfupdate"
+	RefuseInstall    bool       // a missing target is an error instead of a first install
+	AllowInsecureDir bool       // the target's directory may be writable by others
 }
 
 // ServiceConfig says what runs the program; the zero value means nothing does.
@@ -281,9 +282,6 @@ func (a AppConfig) validate() error {
 	}
 	if a.Swap != "" && a.Swap != "rename" && a.Swap != "selfupdate" {
 		return bad("swap %q is neither rename nor selfupdate", a.Swap)
-	}
-	if len(a.Windows) > 0 {
-		return bad("windows are not supported by this agent")
 	}
 	return nil
 }

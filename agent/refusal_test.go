@@ -250,7 +250,6 @@ func TestBrokenConfigurations(t *testing.T) {
 		{"relative-target", app(func(a *AppConfig) { a.Target = "acme" }), fault.Config},
 		{"unknown-kind", app(func(a *AppConfig) { a.Kind = "container" }), fault.Config},
 		{"unknown-swap", app(func(a *AppConfig) { a.Swap = "copy" }), fault.Config},
-		{"windows-nobody-would-keep", app(func(a *AppConfig) { a.Windows = []string{"Sat-Sun any"} }), fault.Config},
 		{"unknown-health-check", app(func(a *AppConfig) { a.Health.Type = "pulse" }), fault.Config},
 		{"health-command-without-one", app(func(a *AppConfig) { a.Health.Type = "command" }), fault.Config},
 		{"stay-up-of-nothing", app(func(a *AppConfig) { a.Health.Type = "stay-up" }), fault.Config},

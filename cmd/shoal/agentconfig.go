@@ -64,7 +64,7 @@ func agentFromFile(f config.Agent) agent.Config {
 				Pre: a.Hooks.Pre, Post: a.Hooks.Post, OnRevert: a.Hooks.OnRevert, Timeout: a.Hooks.Timeout.Duration(),
 			},
 			Keep: a.Keep, Windows: a.Windows, Swap: a.Swap,
-			RefuseInstall: a.RefuseInstall, AllowInsecureDir: a.AllowInsecureDir,
+			RefuseInstall: !a.AllowInstall, AllowInsecureDir: a.AllowInsecureDir,
 		})
 	}
 	return cfg

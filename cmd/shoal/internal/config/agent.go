@@ -1,6 +1,9 @@
 package config
 
-import "shoal/cmd/shoal/internal/units"
+import (
+	"shoal/agent/window"
+	"shoal/cmd/shoal/internal/units"
+)
 
 // Agent is agent.yaml.
 type Agent struct {
@@ -21,19 +24,19 @@ type Agent struct {
 
 // App is one program kept up to date.
 type App struct {
-	Name             string   `yaml:"name" mapstructure:"name" doc:"the app's name in its channel"`
-	Channel          string   `yaml:"channel" mapstructure:"channel" doc:"the channel to follow"`
-	Target           string   `yaml:"target" mapstructure:"target" doc:"absolute path of the program that is replaced"`
-	Kind             string   `yaml:"kind" mapstructure:"kind" doc:"the kind of artifact expected: binary"`
-	Variant          string   `yaml:"variant" mapstructure:"variant" doc:"the variant of artifact to choose; empty means none"`
-	Service          Service  `yaml:"service" mapstructure:"service" doc:"what runs the program; nothing when left out"`
-	Health           Health   `yaml:"health" mapstructure:"health" doc:"when a new version is well"`
-	Hooks            Hooks    `yaml:"hooks" mapstructure:"hooks" doc:"programs run around an update, as argument lists"`
-	Keep             int      `yaml:"keep" mapstructure:"keep" doc:"previous versions kept beside the target; 0 means 2"`
-	Windows          []string `yaml:"windows" mapstructure:"windows" doc:"maintenance windows; none means any time"`
-	Swap             string   `yaml:"swap" mapstructure:"swap" doc:"rename or selfupdate"`
-	RefuseInstall    bool     `yaml:"refuse_install" mapstructure:"refuse_install" doc:"a missing target is an error, not a first install"`
-	AllowInsecureDir bool     `yaml:"allow_insecure_dir" mapstructure:"allow_insecure_dir" doc:"the target's directory may be writable by others"`
+	Name             string          `yaml:"name" mapstructure:"name" doc:"the app's name in its channel"`
+	Channel          string          `yaml:"channel" mapstructure:"channel" doc:"the channel to follow"`
+	Target           string          `yaml:"target" mapstructure:"target" doc:"absolute path of the program that is replaced"`
+	Kind             string          `yaml:"kind" mapstructure:"kind" doc:"the kind of artifact expected: binary"`
+	Variant          string          `yaml:"variant" mapstructure:"variant" doc:"the variant of artifact to choose; empty means none"`
+	Service          Service         `yaml:"service" mapstructure:"service" doc:"what runs the program; nothing when left out"`
+	Health           Health          `yaml:"health" mapstructure:"health" doc:"when a new version is well"`
+	Hooks            Hooks           `yaml:"hooks" mapstructure:"hooks" doc:"programs run around an update, as argument lists"`
+	Keep             int             `yaml:"keep" mapstructure:"keep" doc:"previous versions kept beside the target; 0 means 2"`
+	Windows          []window.Window `yaml:"windows" mapstructure:"windows" doc:"when an update may begin, as Mon-Fri 22:00-05:00 Europe/Berlin; none means any time"`
+	Swap             string          `yaml:"swap" mapstructure:"swap" doc:"rename or selfupdate"`
+	AllowInstall     bool            `yaml:"allow_install" mapstructure:"allow_install" default:"true" doc:"a program that is missing is installed; false makes it an error"`
+	AllowInsecureDir bool            `yaml:"allow_insecure_dir" mapstructure:"allow_insecure_dir" doc:"the target's directory may be writable by others"`
 }
 
 // Service says what runs a program.

@@ -2,8 +2,10 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -116,7 +118,9 @@ func TestWhatIsWrongIsNamedWithItsLine(t *testing.T) {
 		{"bad-size", "limits:\n  up: 5 potatoes\n", `:2: limits.up: "5 potatoes" is not a size`},
 		{"bad-duration", "check: {every: soon}\n", `:1: check.every: "soon" is not a duration`},
 		{"bad-number", "limits: {peers: many}\n", `:1: limits.peers: "many" is not a whole number`},
-		{"bad-bool", "apps: [{require: 1}, {refuse_install: perhaps}]\n", `:1: unknown key "require"`},
+		{"bad-bool", "apps: [{require: 1}, {allow_install: perhaps}]\n", `:1: unknown key "require"`},
+		{"bad-window", "apps:\n- windows:\n  - Sat-Sun any\n  - Mon-Fry 22:00-05:00\n", `:4: apps[0].windows[1]: "Fry" is not one of Mon`},
+		{"unknown-zone", "apps:\n- windows: [ 'Mon any Europe/Atlantis' ]\n", `:2: apps[0].windows[0]: there is no time zone "Europe/Atlantis"`},
 		{"scalar-for-list", "peers: a:1\n", `:1: "peers" must be a list`},
 		{"list-for-scalar", "listen: [a]\n", `:1: "listen" must be one value`},
 		{"scalar-for-group", "check: 5m\n", `:1: "check" must have keys of its own: every, jitter`},
@@ -137,6 +141,40 @@ func TestWhatIsWrongIsNamedWithItsLine(t *testing.T) {
 				t.Errorf("error %q\nwant %q", err, path+r.want)
 			}
 		})
+	}
+}
+
+// What an entry of a list says nothing of has a default too.
+func TestDefaultsOfAnApp(t *testing.T) {
+	for _, r := range []struct {
+		file, env string
+		allow     []bool
+		windows   string
+	}{
+		{file: "apps:\n- name: acme\n- allow_install: false\n- allow_install: true\n", allow: []bool{true, false, true}},
+		{file: "apps: [{allow_install: }]", allow: []bool{true}},
+		{env: "[{name: acme}, {allow_install: false}]", allow: []bool{true, false}},
+		{file: "apps: [{windows: [ 'Mon-Fri 22:00-05:00 Europe/Berlin', Sat any ]}]", allow: []bool{true},
+			windows: "[Mon-Fri 22:00-05:00 Europe/Berlin Sat any]"},
+	} {
+		cfg := DefaultAgent()
+		_, err := Load(&cfg, Options{Files: []string{newTestFile(t, r.file)}, Getenv: func(n string) string {
+			if n == "SHOAL_APPS" {
+				return r.env
+			}
+			return ""
+		}})
+		var allow []bool
+		windows := ""
+		for _, a := range cfg.Apps {
+			allow = append(allow, a.AllowInstall)
+			if len(a.Windows) > 0 {
+				windows = fmt.Sprint(a.Windows)
+			}
+		}
+		if err != nil || !slices.Equal(allow, r.allow) || windows != r.windows {
+			t.Errorf("%q %q: %v, %q, %v; want %v, %q", r.file, r.env, allow, windows, err, r.allow, r.windows)
+		}
 	}
 }
 

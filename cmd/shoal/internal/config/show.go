@@ -43,11 +43,11 @@ func Example(cfg any) ([]byte, error) {
 		// What an entry of a list holds is shown as comments: the list itself is empty.
 		value := node.Content[i+1]
 		if f, ok := fieldByKey(v.Type(), node.Content[i].Value); ok && f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct {
-			entry, err := entryComment(f.Type.Elem(), node.Content[i].Value)
+			text, err := entryComment(f.Type.Elem(), node.Content[i].Value)
 			if err != nil {
 				return nil, err
 			}
-			node.Content[i].HeadComment += "\n" + entry
+			node.Content[i].HeadComment += "\n" + text
 			value.Style = yaml.FlowStyle
 		}
 	}
@@ -58,12 +58,12 @@ func Example(cfg any) ([]byte, error) {
 func entryComment(t reflect.Type, list string) (string, error) {
 	docs := map[string]string{}
 	collectDocs(t, "", docs)
-	entry := tree(reflect.New(t).Elem(), "", func(key string, name, value *yaml.Node) {
+	item := tree(entry(t), "", func(key string, name, value *yaml.Node) {
 		if value.Kind != yaml.MappingNode {
 			value.LineComment = docs[key]
 		}
 	})
-	text, err := encode(&yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{entry}})
+	text, err := encode(&yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{item}})
 	if err != nil {
 		return "", err
 	}
@@ -148,7 +148,7 @@ func schemaOf(v reflect.Value, doc string) map[string]any {
 		s["type"], s["properties"], s["additionalProperties"] = "object", properties, false
 		return s
 	case t.Kind() == reflect.Slice:
-		s["type"], s["items"] = "array", schemaOf(reflect.New(t.Elem()).Elem(), "")
+		s["type"], s["items"] = "array", schemaOf(entry(t.Elem()), "")
 		return s
 	case t.Kind() == reflect.Bool:
 		s["type"] = "boolean"

@@ -38,6 +38,23 @@ func leaves(t reflect.Type, prefix string) []leaf {
 	return out
 }
 
+// entry returns an entry of a list of ts as it is when nothing is said of it: its
+// defaults are in the tags of its fields.
+func entry(t reflect.Type) reflect.Value {
+	v := reflect.New(t).Elem()
+	if t.Kind() != reflect.Struct || isText(t) {
+		return v
+	}
+	for i := range t.NumField() {
+		if text, ok := t.Field(i).Tag.Lookup("default"); ok {
+			if d, err := scalarFromText(text, t.Field(i).Type); err == nil {
+				v.Field(i).Set(reflect.ValueOf(d))
+			}
+		}
+	}
+	return v
+}
+
 // plain turns a value into what viper stores: maps, lists, text and numbers.
 func plain(v reflect.Value) any {
 	if isText(v.Type()) {
@@ -132,6 +149,12 @@ func (r *reader) object(n *yaml.Node, t reflect.Type, key string) any {
 		if v := r.value(value, field.Type, full); v != nil {
 			out[name] = v
 			r.lines[full] = n.Content[i].Line
+		}
+	}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if text, ok := f.Tag.Lookup("default"); ok && out[f.Tag.Get("yaml")] == nil {
+			out[f.Tag.Get("yaml")], _ = scalarFromText(text, f.Type)
 		}
 	}
 	return out
