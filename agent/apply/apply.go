@@ -66,6 +66,12 @@ type Program struct {
 	// RequireHealthy reverts a new version that fails its check even if the old one
 	// failed it too. Otherwise such a new version is confirmed if it stays up.
 	RequireHealthy bool
+	// Self says that the program is the one this process runs; see [Engine.Started].
+	Self bool
+	// Trial, if set, tries the staged file, ready to run at path, before anything is
+	// swapped. An error means that it is unfit: nothing is changed, and the artifact
+	// counts as failed.
+	Trial func(ctx context.Context, path string) error
 	// Progress, if set, is told of every state reached, in the caller's goroutine.
 	Progress func(State)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"shoal/agent/health"
+	"shoal/agent/service"
 	"shoal/internal/fault"
 )
 
@@ -16,7 +17,7 @@ import (
 func (s *session) confirm(ctx context.Context) (Result, error) {
 	j := s.j
 	again := j.State == Confirming
-	if j.Attempts >= s.p.MaxAttempts {
+	if j.Attempts >= s.p.MaxAttempts && !j.Self {
 		return s.revert(ctx, fault.New(fault.Reverted, "it was started %d times, and each time the agent or the machine stopped before it was confirmed", j.Attempts))
 	}
 	// The wall clock may be moved meanwhile, by years; the boot's own clock is not. In
@@ -26,7 +27,9 @@ func (s *session) confirm(ctx context.Context) (Result, error) {
 	sameBoot := again && boot != "" && boot == j.Boot && (j.Restarted || !j.Restart)
 	before := *j
 	j.State = Confirming
-	j.Attempts++
+	if !again || !j.Self { // Started counts the starts of this very program
+		j.Attempts++
+	}
 	if !sameBoot {
 		j.Boot, j.Since, j.Within, j.Restarted = boot, up, s.p.ConfirmWithin, false
 		j.Deadline = s.e.o.Now().UTC().Add(j.Within)
@@ -55,6 +58,9 @@ func (s *session) confirm(ctx context.Context) (Result, error) {
 	}
 	if err == nil {
 		err = s.check(within)
+	}
+	if errors.Is(err, service.ErrSelf) {
+		return s.result(Confirming), err
 	}
 	if ctx.Err() != nil {
 		return s.result(Confirming), explain("confirming the new version", s.target, ctx.Err())
@@ -183,11 +189,16 @@ func (s *session) putBack(ctx context.Context) (Result, error) {
 		return s.fail("the old version could not be put back", err)
 	}
 	if !first {
-		if err := s.restartOld(must); err != nil {
+		err := s.restartOld(must)
+		if errors.Is(err, service.ErrSelf) {
+			return s.result(Reverting), err
+		}
+		if err != nil {
 			return s.fail("the old version is back, but it could not be restarted", err)
 		}
-		// If the new version was never started, the old one was never stopped.
-		if j.Attempts > 0 && !j.BaselineSick {
+		// If the new version was never started, the old one was never stopped. And if it is
+		// this program, it is the old one that has come as far as here.
+		if j.Attempts > 0 && !j.BaselineSick && !j.Self {
 			err := s.p.Health.Check(ctx)
 			if ctx.Err() != nil {
 				return s.result(Reverting), explain("looking at the old version again", s.target, ctx.Err())

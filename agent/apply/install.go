@@ -68,7 +68,7 @@ func (s *session) plan(ctx context.Context, from digest, to Release) (*journal, 
 	j := &journal{
 		Schema: journalSchema, Tx: tx, App: t.name(), Kind: t.Kind, Swap: t.Swap, Target: s.target,
 		Staged: n.staged(tx), State: Staged, From: from, To: to.SHA256,
-		FromRelease: known.called(from), ToRelease: noteOf(to), Started: s.e.o.Now().UTC(),
+		FromRelease: known.called(from), ToRelease: noteOf(to), Started: s.e.o.Now().UTC(), Self: s.p.Self,
 	}
 	if !from.absent() {
 		kept, err := n.kept(s.fs)
@@ -104,6 +104,9 @@ func (s *session) prepare(ctx context.Context, u Update) error {
 	j := s.j
 	if err := s.sw.stage(ctx, j, u.Source); err != nil {
 		return explain("staging the new version", s.target, err)
+	}
+	if err := s.try(ctx); err != nil {
+		return err
 	}
 	h, err := s.store.history()
 	if err != nil {

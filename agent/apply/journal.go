@@ -56,6 +56,7 @@ type journal struct {
 	Restarted    bool          `json:"restarted,omitempty"`
 	PID          int           `json:"pid,omitempty"`           // after the restart
 	BaselineSick bool          `json:"baseline_sick,omitempty"` // the old version failed its check before the swap
+	Self         bool          `json:"self,omitempty"`          // the program is the agent itself
 
 	HookRuns int          `json:"hook_runs,omitempty"` // of the hook of this state
 	Hooks    []HookResult `json:"hooks,omitempty"`

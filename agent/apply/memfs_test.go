@@ -219,7 +219,13 @@ func (m *memFS) ReadDir(dir string) ([]string, error) {
 	if d == nil {
 		return nil, pathErr("open", dir, syscall.ENOENT)
 	}
-	return slices.Collect(maps.Keys(d.names)), nil
+	names := slices.Collect(maps.Keys(d.names))
+	for other := range m.dirs {
+		if filepath.Dir(other) == dir {
+			names = append(names, filepath.Base(other))
+		}
+	}
+	return names, nil
 }
 
 func (m *memFS) MkdirAll(dir string) error {

@@ -28,6 +28,7 @@ type session struct {
 	log    *slog.Logger
 	locks  map[string]io.Closer
 	cause  error // of a revert in this process
+	unfit  bool  // the staged file failed its trial
 }
 
 // store is where what is known of a target is kept: its name is the target's, for
@@ -45,9 +46,11 @@ func (e *Engine) store(t Target) store {
 
 // open locks what is known of p's target and reads the journal. With an error comes
 // the Result to be returned.
-func (e *Engine) open(p Program) (*session, Result, error) {
+func (e *Engine) open(p Program) (*session, Result, error) { return e.openAt(e.store(p.Target), p) }
+
+func (e *Engine) openAt(st store, p Program) (*session, Result, error) {
 	s := &session{
-		e: e, fs: e.o.FS, p: p, store: e.store(p.Target), locks: map[string]io.Closer{},
+		e: e, fs: e.o.FS, p: p, store: st, locks: map[string]io.Closer{},
 		log: e.o.Logger.With("app", p.Target.name(), "target", p.Target.Path),
 	}
 	if err := s.openStore(); err != nil {
@@ -204,7 +207,7 @@ func (s *session) remember(state State, cause error) error {
 	switch {
 	case state == Confirmed:
 		h.unmark(j.To)
-	case j.blames():
+	case s.unfit || j.blames():
 		h.mark(failedMark{SHA256: j.To, Retry: j.ToRelease.Retry, Version: j.ToRelease.Version, At: r.Ended, Why: r.Why})
 	}
 	return s.store.saveHistory(h)

@@ -5,7 +5,14 @@
 // one, and [State] says enough for the caller to know which is which.
 package service
 
-import "context"
+import (
+	"context"
+	"errors"
+)
+
+// ErrSelf is the answer of a service that is the asking process: only the next process
+// can run what is at the program's place, and goes on from there.
+var ErrSelf = errors.New("this process has to end first")
 
 // Service controls one long-living program. Every method returns when the thing is
 // done or ctx ends; each implementation also has a timeout of its own.
