@@ -55,12 +55,18 @@ type Local struct {
 	Installed map[string]Installed
 	// Counters never fall while the state lives.
 	Counters map[string]int64
-	// HoldUntil is until when this machine's operator wants no new install, by channel.
+	// HoldUntil is until when this machine's operator wants no new install, by channel;
+	// [NoEnd] for until they say otherwise.
 	HoldUntil map[manifest.Channel]time.Time
+	// Pins are the versions besides which the operator wants no other, by channel.
+	Pins map[manifest.Channel]string
 	// LostAt is when state and anchor were found gone; zero when they were not, or
 	// when an operator has acknowledged it.
 	LostAt time.Time
 }
+
+// NoEnd is the end of a hold that has none. It is a time that JSON can write.
+var NoEnd = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
 // Installed is what was last installed of one app.
 type Installed struct {
@@ -88,15 +94,17 @@ type Memory struct {
 	Events   []manifest.Event
 }
 
-// document is state.json; without its last members it is the anchor.
+// document is state.json; without its last members it is the anchor. What an operator
+// has decided is in both: a damaged file must not end a hold.
 type document struct {
 	manifest.State
-	Checker     bool                 `json:"checker,omitempty"`
-	MinRoot     int64                `json:"min_root,omitempty"`
-	MinSequence map[string]Order     `json:"min_sequence,omitempty"`
-	Installed   map[string]Installed `json:"installed,omitempty"`
-	Counters    map[string]int64     `json:"counters,omitempty"`
-	LostAt      time.Time            `json:"lost_at,omitzero"`
+	Checker     bool                        `json:"checker,omitempty"`
+	MinRoot     int64                       `json:"min_root,omitempty"`
+	MinSequence map[string]Order            `json:"min_sequence,omitempty"`
+	Pins        map[manifest.Channel]string `json:"pins,omitempty"`
+	Installed   map[string]Installed        `json:"installed,omitempty"`
+	Counters    map[string]int64            `json:"counters,omitempty"`
+	LostAt      time.Time                   `json:"lost_at,omitzero"`
 }
 
 // Open takes the lock of dir, making it if it is not there. When another process
@@ -161,23 +169,19 @@ func (s *Store) Read() (*Memory, error) {
 			return nil, err
 		}
 		doc = main
+		if len(events) > 0 { // an old copy was put back, and what it says was decided is old as well
+			doc.Pins, doc.Installed = anchor.Pins, anchor.Installed
+			raised = withHolds(raised, anchor.holds())
+		}
 		doc.State = raised
 		m.Events = append(m.Events, events...)
 		m.Repaired = len(events) > 0
 	}
-	m.Local = Local{Installed: doc.Installed, Counters: doc.Counters, LostAt: doc.LostAt}
+	m.Local = Local{Installed: doc.Installed, Counters: doc.Counters, HoldUntil: doc.holds(), Pins: doc.Pins, LostAt: doc.LostAt}
 	if doc.Checker {
 		m.Local.Checker = &Pin{Repo: doc.Repo, MinRoot: doc.MinRoot, MinSequence: doc.MinSequence, TOFU: doc.TOFU}
 	}
-	for ch, c := range doc.Channels {
-		if !c.HoldUntil.IsZero() {
-			if m.Local.HoldUntil == nil {
-				m.Local.HoldUntil = map[manifest.Channel]time.Time{}
-			}
-			m.Local.HoldUntil[ch] = c.HoldUntil
-		}
-	}
-	m.Snapshot, err = s.documents(doc.State)
+	m.Snapshot, err = s.documents(withHolds(doc.State, nil))
 	return m, err
 }
 
@@ -277,13 +281,8 @@ func (s *Store) path(name string) string {
 func (s *Store) Save(snap manifest.Snapshot, l Local) error {
 	doc := document{State: snap.State, Installed: l.Installed, Counters: l.Counters, LostAt: l.LostAt}
 	doc.V = schema
-	doc.Channels = maps.Clone(snap.State.Channels)
-	for ch, until := range l.HoldUntil {
-		if c, ok := doc.Channels[ch]; ok {
-			c.HoldUntil = until
-			doc.Channels[ch] = c
-		}
-	}
+	doc.Pins = l.Pins
+	doc.State = withHolds(doc.State, l.HoldUntil)
 	if l.Checker != nil {
 		doc.Checker, doc.MinRoot, doc.MinSequence = true, l.Checker.MinRoot, l.Checker.MinSequence
 	}
@@ -305,15 +304,53 @@ func (s *Store) Save(snap manifest.Snapshot, l Local) error {
 	if err := s.writeDocument(s.path(stateFile), &doc); err != nil {
 		return err
 	}
-	if err := s.writeDocument(s.anchor, doc.anchor()); err != nil {
+	if err := s.writeDocument(s.anchor, doc.anchor(l)); err != nil {
 		return err
 	}
 	return s.dropUnreferenced(snap)
 }
 
 // anchor is the part of d that is kept twice.
-func (d *document) anchor() *document {
-	return &document{State: d.State.Anchor(), Checker: d.Checker, MinRoot: d.MinRoot, MinSequence: d.MinSequence}
+func (d *document) anchor(l Local) *document {
+	return &document{
+		State: withHolds(d.State.Anchor(), l.HoldUntil), Checker: d.Checker, MinRoot: d.MinRoot, MinSequence: d.MinSequence,
+		Pins: d.Pins, Installed: d.Installed,
+	}
+}
+
+// holds are the operator's, by channel; nil for none.
+func (d *document) holds() map[manifest.Channel]time.Time {
+	var holds map[manifest.Channel]time.Time
+	for ch, c := range d.Channels {
+		if !c.HoldUntil.IsZero() {
+			if holds == nil {
+				holds = map[manifest.Channel]time.Time{}
+			}
+			holds[ch] = c.HoldUntil
+		}
+	}
+	return holds
+}
+
+// withHolds is st with these holds and no others. A channel of which nothing is trusted
+// yet has an entry for its hold alone.
+func withHolds(st manifest.State, holds map[manifest.Channel]time.Time) manifest.State {
+	st.Channels = maps.Clone(st.Channels)
+	for ch, c := range st.Channels {
+		c.HoldUntil = time.Time{}
+		if st.Channels[ch] = c; c.Order() == (manifest.Order{}) && c.LastBeacon.IsZero() && len(c.Held) == 0 {
+			delete(st.Channels, ch)
+		}
+	}
+	if st.Channels == nil && len(holds) > 0 {
+		st.Channels = map[manifest.Channel]manifest.ChannelState{}
+	}
+	for ch, until := range holds {
+		c := st.Channels[ch]
+		c.HoldUntil = until
+		st.Channels[ch] = c
+	}
+	return st
 }
 
 // dropUnreferenced removes the documents of channels that hold none any more: such as
