@@ -1,0 +1,226 @@
+// Package ban keeps those out of a swarm, for a while, who sent what is not as signed.
+//
+// A ban is about a member of the fleet, known by the key of its connections, or in a fleet
+// without a key about an address; it never outlasts an hour, and strikes nobody else who is
+// behind the same address.
+//
+// The torrent engine finds out who sent bad pieces, but bans IP addresses, and until the
+// process ends. So it is shown an address that stands for the suspect alone, and another
+// one once a ban is over.
+package ban
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const (
+	// Time is how long a ban lasts.
+	Time = time.Hour
+
+	// New identities that one address may bring in an hour. Behind an address there may be
+	// a whole site; but where somebody was banned, a fresh key must not undo it.
+	newIdentities = 256
+	newAfterBan   = 4
+	perTime       = time.Hour
+
+	maxBans    = 4096 // the one that ends first is forgotten first
+	maxSources = 1024 // whose identities are counted; the oldest is forgotten first
+	maxAliases = 4096 // that the engine may still speak of; the oldest is forgotten first
+)
+
+// aliases are of 100::/64, where nobody is (RFC 6666).
+var aliases = [8]byte{1}
+
+// Suspect is whom a ban is about.
+type Suspect struct {
+	Identity [32]byte       // of a member of the fleet; zero in a fleet without a key
+	At       netip.AddrPort // where it is
+}
+
+// key is what tells suspects apart.
+type key string
+
+func (s Suspect) member() bool { return s.Identity != [32]byte{} }
+
+func (s Suspect) key() key {
+	switch {
+	case s.member():
+		return key("member " + string(s.Identity[:]))
+	case s.At.Addr().IsLoopback():
+		// Here the nodes of one machine are told apart.
+		return key("at " + s.At.String())
+	}
+	return key("at " + Source(s.At.Addr()).String())
+}
+
+// Source is what counts as one source of connections: an IPv4 address, or the network
+// (/64) an IPv6 host can choose addresses in.
+func Source(a netip.Addr) netip.Addr {
+	if a = a.Unmap(); a.Is6() {
+		p, _ := a.WithZone("").Prefix(64)
+		return p.Addr()
+	}
+	return a
+}
+
+// List holds the bans of a node. Its methods may be called concurrently.
+type List struct {
+	clock func() time.Time
+
+	mu      sync.Mutex // guards what follows
+	until   map[key]time.Time
+	lives   map[key]uint32 // how often each was banned
+	aliases map[netip.Addr]Suspect
+	order   []netip.Addr // of aliases, oldest first
+	sources map[netip.Addr]*source
+}
+
+type source struct {
+	since  time.Time // of what is counted
+	left   int
+	seen   map[key]struct{}
+	strict time.Time // until then, because somebody there was banned
+}
+
+// New returns a list without bans.
+func New(clock func() time.Time) *List {
+	return &List{
+		clock: clock, until: make(map[key]time.Time), lives: make(map[key]uint32),
+		aliases: make(map[netip.Addr]Suspect), sources: make(map[netip.Addr]*source),
+	}
+}
+
+// Welcome reports whether s may be a peer now.
+func (l *List) Welcome(s Suspect) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.banned(s.key()) && (!s.member() || s.At.Addr().IsLoopback() || l.counted(s.key(), Source(s.At.Addr())))
+}
+
+// banned is called with l.mu held.
+func (l *List) banned(who key) bool {
+	until, ok := l.until[who]
+	if ok && !l.clock().Before(until) {
+		delete(l.until, who)
+		return false
+	}
+	return ok
+}
+
+// counted reports whether an identity from a source is known, or can be one of the new
+// ones. Called with l.mu held.
+func (l *List) counted(who key, at netip.Addr) bool {
+	now := l.clock()
+	s := l.sources[at]
+	if s == nil {
+		if len(l.sources) >= maxSources {
+			forget(l.sources, func(s *source) time.Time { return s.since })
+		}
+		s = &source{since: now, left: newIdentities, seen: make(map[key]struct{})}
+		l.sources[at] = s
+	}
+	if now.Sub(s.since) >= perTime {
+		s.since, s.left = now, newAfterBan
+		if !now.Before(s.strict) {
+			s.left = newIdentities
+			clear(s.seen)
+		}
+	}
+	if _, ok := s.seen[who]; ok {
+		return true
+	}
+	if s.left == 0 {
+		return false
+	}
+	s.left--
+	s.seen[who] = struct{}{}
+	return true
+}
+
+// Alias returns the address by which the engine is to know s. In a fleet without a key it
+// is the real one until that has been banned once, because the engine tells peers of it.
+func (l *List) Alias(s Suspect) netip.Addr {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	who := s.key()
+	alias, lives := s.At.Addr(), l.lives[who]
+	if s.member() || lives > 0 {
+		sum := sha256.Sum256(append(binary.BigEndian.AppendUint32(nil, lives), who...))
+		alias = netip.AddrFrom16([16]byte(append(aliases[:], sum[:8]...)))
+	}
+	if _, ok := l.aliases[alias]; !ok {
+		if len(l.order) >= maxAliases {
+			delete(l.aliases, l.order[0])
+			l.order = l.order[1:]
+		}
+		l.order = append(l.order, alias)
+	}
+	l.aliases[alias] = s
+	return alias
+}
+
+// Found notes that the engine has banned an alias. It returns whom that is about, unless
+// it was known already.
+func (l *List) Found(alias netip.Addr) (Suspect, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, ok := l.aliases[alias]
+	if !ok {
+		return Suspect{}, false
+	}
+	delete(l.aliases, alias)
+	if len(l.until) >= maxBans {
+		forget(l.until, func(t time.Time) time.Time { return t })
+	}
+	now, who := l.clock(), s.key()
+	if len(l.lives) >= 2*maxBans {
+		clear(l.lives)
+	}
+	l.lives[who]++
+	l.until[who] = now.Add(Time)
+	if at := l.sources[Source(s.At.Addr())]; at != nil {
+		at.left, at.strict = min(at.left, newAfterBan), now.Add(Time)
+	}
+	return s, true
+}
+
+// Same reports whether a ban of one is a ban of the other.
+func Same(a, b Suspect) bool { return a.key() == b.key() }
+
+// Lift ends all bans.
+func (l *List) Lift() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.until)
+	clear(l.sources)
+}
+
+// Count returns how many bans there are now.
+func (l *List) Count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for who := range l.until {
+		if l.banned(who) {
+			n++
+		}
+	}
+	return n
+}
+
+// forget removes the entry of m that has the earliest time.
+func forget[K comparable, V any](m map[K]V, at func(V) time.Time) {
+	var first K
+	var when time.Time
+	found := false
+	for k, v := range m {
+		if t := at(v); !found || t.Before(when) {
+			first, when, found = k, t, true
+		}
+	}
+	delete(m, first)
+}

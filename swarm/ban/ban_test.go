@@ -1,0 +1,129 @@
+package ban
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+type clock struct{ now time.Time }
+
+func (c *clock) time() time.Time { return c.now }
+
+func member(n int, at string) Suspect {
+	s := Suspect{At: netip.MustParseAddrPort(at)}
+	binary.BigEndian.PutUint64(s.Identity[:], uint64(n)+1)
+	return s
+}
+
+func open(at string) Suspect { return Suspect{At: netip.MustParseAddrPort(at)} }
+
+func TestWhomABanStrikes(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		bad, other Suspect
+		struck     bool
+	}{
+		{"a-member-elsewhere", member(1, "10.0.0.1:1000"), member(1, "10.0.0.2:2000"), true},
+		{"another-behind-the-same-address", member(1, "10.0.0.1:1000"), member(2, "10.0.0.1:1001"), false},
+		{"an-address-again", open("10.0.0.1:1000"), open("10.0.0.1:2000"), true},
+		{"the-same-in-ipv6-form", open("10.0.0.1:1000"), open("[::ffff:10.0.0.1]:2000"), true},
+		{"another-address", open("10.0.0.1:1000"), open("10.0.0.2:1000"), false},
+		{"the-same-ipv6-network", open("[2001:db8::1]:1"), open("[2001:db8::2]:1"), true},
+		{"another-ipv6-network", open("[2001:db8::1]:1"), open("[2001:db8:0:1::1]:1"), false},
+		{"a-node-on-this-machine", open("127.0.0.1:1"), open("127.0.0.1:1"), true},
+		{"another-node-on-this-machine", open("127.0.0.1:1"), open("127.0.0.1:2"), false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := &clock{time.Unix(1e9, 0)}
+			l := New(c.time)
+			if !l.Welcome(test.bad) || !l.Welcome(test.other) {
+				t.Fatal("somebody is banned to begin with")
+			}
+			first := l.Alias(test.bad)
+			s, ok := l.Found(first)
+			if !ok || s != test.bad {
+				t.Fatalf("found %v, %v", s, ok)
+			}
+			if l.Welcome(test.bad) || l.Welcome(test.other) == test.struck || Same(test.bad, test.other) != test.struck || l.Count() != 1 {
+				t.Errorf("bad is welcome: %v; other: %v, want %v; %d bans", l.Welcome(test.bad), l.Welcome(test.other), !test.struck, l.Count())
+			}
+			if _, ok := l.Found(first); ok {
+				t.Error("it is found twice")
+			}
+			c.now = c.now.Add(Time - time.Second)
+			if l.Welcome(test.bad) {
+				t.Error("the ban ended early")
+			}
+			c.now = c.now.Add(time.Second)
+			if !l.Welcome(test.bad) || !l.Welcome(test.other) || l.Count() != 0 {
+				t.Error("the ban did not end")
+			}
+			// The engine never forgets what it banned.
+			if again := l.Alias(test.bad); again == first {
+				t.Errorf("the engine is shown %v again", again)
+			}
+			if !test.struck && l.Alias(test.other) == l.Alias(test.bad) {
+				t.Error("two have one alias")
+			}
+		})
+	}
+}
+
+func TestOpenFleetsShowRealAddresses(t *testing.T) {
+	s := open("10.0.0.1:1000")
+	if got := New(time.Now).Alias(s); got != s.At.Addr() {
+		t.Errorf("the alias is %v", got)
+	}
+}
+
+func TestFreshKeysDoNotUndoABan(t *testing.T) {
+	c := &clock{time.Unix(1e9, 0)}
+	l := New(c.time)
+	const at = "10.0.0.1:1000"
+	l.Welcome(member(0, at))
+	l.Welcome(member(1, at))
+	l.Found(l.Alias(member(0, at)))
+	welcome := func(from int) (n int) {
+		for i := range 1000 {
+			if l.Welcome(member(from+i, at)) {
+				n++
+			}
+		}
+		return n
+	}
+	if n := welcome(1000); n != newAfterBan {
+		t.Errorf("%d fresh keys were welcome after a ban, want %d", n, newAfterBan)
+	}
+	if !l.Welcome(member(1, at)) || !l.Welcome(member(1000, "10.0.0.2:1")) {
+		t.Error("those who were there before, or are elsewhere, are not welcome")
+	}
+	c.now = c.now.Add(perTime)
+	if n := welcome(2000); n != newIdentities {
+		t.Errorf("%d new keys were welcome when the ban was over, want %d", n, newIdentities)
+	}
+	l.Found(l.Alias(member(2000, at)))
+	l.Lift()
+	if !l.Welcome(member(2000, at)) || l.Count() != 0 {
+		t.Error("the ban was not lifted")
+	}
+}
+
+func TestNothingGrows(t *testing.T) {
+	c := &clock{time.Unix(1e9, 0)}
+	l := New(c.time)
+	for i := range 3 * maxAliases {
+		c.now = c.now.Add(time.Millisecond)
+		s := member(i, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 1).String())
+		l.Welcome(s)
+		if i%2 == 0 {
+			l.Found(l.Alias(s))
+		} else {
+			l.Alias(s)
+		}
+	}
+	if len(l.until) > maxBans || len(l.lives) > 2*maxBans || len(l.aliases) > maxAliases || len(l.order) > maxAliases || len(l.sources) > maxSources {
+		t.Errorf("kept %d bans, %d lives, %d aliases (%d), %d sources", len(l.until), len(l.lives), len(l.aliases), len(l.order), len(l.sources))
+	}
+}
