@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+
+	"shoal/swarm/fleet"
 )
 
 const (
@@ -22,6 +24,10 @@ type Config struct {
 	// Origins are the publisher's swarm listeners, "host:port". They are not dialled for
 	// being here; their bytes are counted as ClassOrigin.
 	Origins []string
+	// Fleet is the node's membership in a fleet with a key: only members of the same
+	// fleet become peers, over TLS. If nil the fleet is open, and stock clients are
+	// welcome.
+	Fleet *fleet.Member
 	// Limits are the first limits, see Node.SetLimits.
 	Limits Limits
 	// SuperSeed is for the publisher's own node. What it serves by Node.Seed it gives

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"shoal/swarm/fleet"
 )
 
 const (
@@ -37,6 +39,7 @@ type conn struct {
 	tr      *transport
 	remote  netip.AddrPort // without a zone
 	dialled bool
+	member  fleet.Identity // who it is with, in a fleet with a key; guarded by tr.mu until the engine has it
 	class   atomic.Int32
 	port    atomic.Uint32 // where the peer says it listens
 	greeted atomic.Bool   // the BitTorrent handshake is done

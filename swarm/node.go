@@ -58,7 +58,7 @@ func New(c Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	tr, err := newTransport(c.Listen, classes, c.Logger)
+	tr, err := newTransport(c.Listen, c.Fleet, classes, c.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func New(c Config) (*Node, error) {
 	n := &Node{
 		log: c.Logger, tr: tr,
 		trackers: announce.New(announce.Config{Transport: c.TrackerTransport, UserAgent: clientName, Logger: c.Logger}),
-		closed: make(chan struct{}), torrents: make(map[[20]byte]*share),
+		closed:   make(chan struct{}), torrents: make(map[[20]byte]*share),
 	}
 	if c.SuperSeed {
 		tr.super = n.superShare
@@ -102,7 +102,8 @@ func (n *Node) engineConfig(c Config) *torrent.ClientConfig {
 	e.HTTPUserAgent = clientName
 
 	// Plain handshakes first; peers that insist on obfuscation get it.
-	e.HeaderObfuscationPolicy = torrent.HeaderObfuscationPolicy{Preferred: false}
+	// Inside fleet TLS there is nothing to hide.
+	e.HeaderObfuscationPolicy = torrent.HeaderObfuscationPolicy{Preferred: false, RequirePreferred: c.Fleet != nil}
 	e.HandshakesTimeout = handshakeTimeout
 	e.EstablishedConnsPerTorrent = c.MaxPeers
 	e.TorrentPeersHighWater = max(200, 4*c.MaxPeers)
@@ -211,6 +212,7 @@ func (n *Node) Close() error {
 		errs := n.cl.Close()
 		n.tr.close()
 		close(n.tr.done)
+		n.tr.running.Wait()
 		n.running.Wait()
 		if err := errors.Join(errs...); err != nil {
 			n.log.Warn("closing the torrent engine", "error", err)

@@ -7,6 +7,8 @@ import (
 
 	"github.com/anacrolix/torrent"
 	pp "github.com/anacrolix/torrent/peer_protocol"
+
+	"shoal/swarm/fleet"
 )
 
 // How many requests may be on their way to one peer. What is asked of a peer has to be
@@ -35,8 +37,9 @@ type peer struct {
 	pc      *torrent.PeerConn
 	remote  netip.AddrPort
 	dialled bool
-	listens uint16 // the port it says it accepts peers on; 0 if unknown
-	allows  int    // requests it is ready to queue
+	member  fleet.Identity // who it is, in a fleet with a key
+	listens uint16         // the port it says it accepts peers on; 0 if unknown
+	allows  int            // requests it is ready to queue
 
 	blocks int       // that came since
 	since  time.Time // the last look at the rate
@@ -124,6 +127,7 @@ func (n *Node) peerAdded(pc *torrent.PeerConn) {
 	pc.PeerMaxRequests = firstRequests
 	remote, _ := netip.ParseAddrPort(pc.RemoteAddr.String())
 	p := &peer{pc: pc, remote: unmap(remote), dialled: pc.Discovery != torrent.PeerSourceIncoming, allows: firstRequests, since: time.Now()}
+	p.member = n.tr.member(p.remote, p.dialled)
 	if !p.dialled {
 		n.tr.greet(p.remote)
 	}

@@ -19,8 +19,14 @@ type Stats struct {
 	Torrents []TorrentStats // those that are there now, in no order
 	// Received and Given are the payload of all torrents, dropped ones included.
 	Received, Given ByClass
-	// WireDown and WireUp are all bytes of peer connections, protocol included.
+	// WireDown and WireUp are all bytes of peer connections, protocol included. TLS adds
+	// a little more than a thousandth to them.
 	WireDown, WireUp ByClass
+	// Members is how many members of the fleet there are connections with now; zero in an
+	// open fleet.
+	Members int
+	// Refused counts those that are none, or did not show it.
+	Refused Refused
 }
 
 // TorrentStats is the share of one torrent, since it was added.
@@ -63,6 +69,7 @@ func (n *Node) Stats() Stats {
 		st.WireDown[c] = n.tr.down[c].Load()
 		st.WireUp[c] = n.tr.up[c].Load()
 	}
+	st.Members, st.Refused = n.tr.countMembers(), n.tr.refused.stats()
 	return st
 }
 

@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,9 +12,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"shoal/swarm/fleet"
 )
 
-// Bounds on peers that have dialled us and not finished the BitTorrent handshake.
+// Bounds on peers that have dialled us and not finished the handshake that is next: fleet
+// TLS, in a fleet with a key, and then BitTorrent's. Each has the whole of them, so that
+// strangers are not in the way of members.
 const (
 	handshakeTimeout   = 5 * time.Second
 	maxWaiting         = 256
@@ -23,8 +28,7 @@ const (
 )
 
 // A transport makes all peer connections of a node: it is the engine's only listener and
-// only dialer. Layers that a connection needs below the limits, such as TLS, belong in
-// [transport.wrap].
+// only dialer.
 type transport struct {
 	ln      net.Listener
 	local   netip.AddrPort
@@ -33,30 +37,42 @@ type transport struct {
 	classes *classifier
 	super   func(infohash [20]byte) *superShare // what is super seeded; nil if nothing ever is
 
+	dialling, accepting *tls.Config // of a fleet with a key, else nil
+	refused             refusals
+
 	down, up [numClasses]atomic.Int64 // bytes on the wire
 
 	ctx  context.Context // ends dials
 	stop context.CancelFunc
 	done chan struct{} // closed when the engine is closed: Accept may return
 
+	securing sync.Once      // starts what accepts in a fleet with a key
+	secured  chan *conn     // members that dialled us, on their way to the engine
+	running  sync.WaitGroup // that, and its handshakes; they end with done
+
 	mu       sync.Mutex // guards what follows
 	shut     bool
 	conns    map[*conn]struct{}
 	accepted map[netip.AddrPort]*conn // those of conns that dialled us
-	waiting  []*conn                  // those of accepted that have not greeted, oldest first
+	waiting  queue                    // those of accepted that have not shown anything
+	members  queue                    // those that are of the fleet, and have not greeted
 }
 
-func newTransport(listen string, classes *classifier, log *slog.Logger) (*transport, error) {
+func newTransport(listen string, member *fleet.Member, classes *classifier, log *slog.Logger) (*transport, error) {
 	ln, err := net.Listen("tcp", listen)
 	if err != nil {
 		return nil, &PortError{Addr: listen, Err: err}
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	return &transport{
+	t := &transport{
 		ln: ln, local: addrPort(ln.Addr()), log: log, classes: classes,
-		ctx: ctx, stop: stop, done: make(chan struct{}),
+		ctx: ctx, stop: stop, done: make(chan struct{}), secured: make(chan *conn),
 		conns: make(map[*conn]struct{}), accepted: make(map[netip.AddrPort]*conn),
-	}, nil
+	}
+	if member != nil {
+		t.dialling, t.accepting = member.Dialling(), member.Accepting()
+	}
+	return t, nil
 }
 
 // addrPort is the address of a TCP socket.
@@ -72,8 +88,47 @@ func addrPort(a net.Addr) netip.AddrPort {
 func (t *transport) Addr() net.Addr { return t.ln.Addr() }
 
 // Accept implements torrent.Listener. The engine calls it again at once after any error,
-// so it returns one only when the engine is closed.
+// so it returns one only when the engine is closed. In a fleet with a key it returns only
+// members.
 func (t *transport) Accept() (net.Conn, error) {
+	if t.accepting == nil {
+		c, err := t.accept()
+		if err != nil {
+			return nil, err
+		}
+		return c, nil
+	}
+	t.securing.Do(func() { t.running.Go(t.acceptMembers) })
+	select {
+	case c := <-t.secured:
+		return c, nil
+	case <-t.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// acceptMembers takes connections for Accept, many at a time.
+func (t *transport) acceptMembers() {
+	for {
+		c, err := t.accept()
+		if err != nil {
+			return
+		}
+		t.running.Go(func() {
+			if t.secure(t.ctx, c) != nil || !t.welcome(c) {
+				return
+			}
+			select {
+			case t.secured <- c:
+			case <-t.done:
+				c.Close()
+			}
+		})
+	}
+}
+
+// accept returns the next connection there is room for.
+func (t *transport) accept() (*conn, error) {
 	pause := 5 * time.Millisecond
 	for {
 		nc, err := t.ln.Accept()
@@ -98,11 +153,40 @@ func (t *transport) Accept() (net.Conn, error) {
 	}
 }
 
-// admit makes room for a new connection by ending the one that has said nothing for the
-// longest time, of those from the same address first. A peer that means it greets within
-// a round trip; a flood only shortens how long it may take.
-func (t *transport) admit(c *conn) bool {
+// A queue holds connections that have to show something soon, oldest first. A newcomer
+// takes the place of the one that has not done so for the longest time, of those from the
+// same address first. A peer that means it needs a round trip or two; a flood only
+// shortens how long it may take.
+type queue []*conn
+
+// push adds c. If the queue is over its bounds it returns who has to go.
+func (q *queue) push(c *conn) (victim *conn) {
+	*q = append(*q, c)
 	source := from(c.remote.Addr())
+	same := 0
+	for _, w := range *q {
+		if from(w.remote.Addr()) == source {
+			same++
+		}
+	}
+	for _, w := range *q {
+		if same > maxWaitingFromAddr && from(w.remote.Addr()) == source ||
+			same <= maxWaitingFromAddr && len(*q) > maxWaiting {
+			return w
+		}
+	}
+	return nil
+}
+
+// remove takes c out, and reports whether it was there.
+func (q *queue) remove(c *conn) bool {
+	n := len(*q)
+	*q = slices.DeleteFunc(*q, func(w *conn) bool { return w == c })
+	return len(*q) < n
+}
+
+// admit makes room for a new connection.
+func (t *transport) admit(c *conn) bool {
 	t.mu.Lock()
 	if t.shut {
 		t.mu.Unlock()
@@ -111,26 +195,29 @@ func (t *transport) admit(c *conn) bool {
 	}
 	t.conns[c] = struct{}{}
 	t.accepted[c.remote] = c
-	t.waiting = append(t.waiting, c)
+	victim := t.waiting.push(c)
 	c.timer = time.AfterFunc(handshakeTimeout, func() {
 		if !c.greeted.Load() {
 			c.Close()
 		}
 	})
-	same := 0
-	for _, w := range t.waiting {
-		if from(w.remote.Addr()) == source {
-			same++
-		}
+	t.mu.Unlock()
+	if victim != nil {
+		victim.Close()
 	}
-	var victim *conn
-	for _, w := range t.waiting {
-		if same > maxWaitingFromAddr && from(w.remote.Addr()) == source ||
-			same <= maxWaitingFromAddr && len(t.waiting) > maxWaiting {
-			victim = w
-			break
-		}
+	return true
+}
+
+// welcome lets a member that dialled us go on to the BitTorrent handshake. It reports
+// false if the connection has been closed meanwhile.
+func (t *transport) welcome(c *conn) bool {
+	t.mu.Lock()
+	if !t.waiting.remove(c) {
+		t.mu.Unlock()
+		return false
 	}
+	victim := t.members.push(c)
+	c.timer.Reset(handshakeTimeout)
 	t.mu.Unlock()
 	if victim != nil {
 		victim.Close()
@@ -154,7 +241,8 @@ func (t *transport) greet(remote netip.AddrPort) {
 	defer t.mu.Unlock()
 	if c := t.accepted[remote]; c != nil {
 		c.greeted.Store(true)
-		t.waiting = slices.DeleteFunc(t.waiting, func(w *conn) bool { return w == c })
+		t.waiting.remove(c)
+		t.members.remove(c)
 	}
 }
 
@@ -190,12 +278,18 @@ func (t *transport) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	}
 	c := t.wrap(nc, remote, true)
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.shut {
+	shut := t.shut
+	if !shut {
+		t.conns[c] = struct{}{}
+	}
+	t.mu.Unlock()
+	if shut {
 		nc.Close()
 		return nil, net.ErrClosed
 	}
-	t.conns[c] = struct{}{}
+	if err := t.secure(ctx, c); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 
@@ -214,6 +308,9 @@ func (t *transport) dialer(to netip.Addr) *net.Dialer {
 func (t *transport) wrap(nc net.Conn, remote netip.AddrPort, dialled bool) *conn {
 	remote = netip.AddrPortFrom(remote.Addr().WithZone(""), remote.Port())
 	tuneSocket(nc)
+	if t.accepting != nil {
+		nc = t.seal(nc, dialled)
+	}
 	c := &conn{Conn: nc, tr: t, remote: remote, dialled: dialled, closed: make(chan struct{})}
 	c.classify()
 	if t.super != nil {
@@ -243,6 +340,22 @@ func (t *transport) reclassify() {
 func (t *transport) received(class Class, n int) { t.down[class].Add(int64(n)) }
 func (t *transport) sent(class Class, n int)     { t.up[class].Add(int64(n)) }
 
+// member is who is at the other end of the connection with remote, in a fleet with a key.
+// Of several that were dialled to one address it is any; one process listens there.
+func (t *transport) member(remote netip.AddrPort, dialled bool) fleet.Identity {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c := t.accepted[remote]; c != nil && !dialled {
+		return c.member
+	}
+	for c := range t.conns {
+		if dialled && c.dialled && c.remote == remote && c.member != (fleet.Identity{}) {
+			return c.member
+		}
+	}
+	return fleet.Identity{}
+}
+
 // gone forgets a connection that is closed.
 func (t *transport) gone(c *conn) {
 	t.mu.Lock()
@@ -252,7 +365,8 @@ func (t *transport) gone(c *conn) {
 		delete(t.accepted, c.remote)
 	}
 	if !c.greeted.Load() {
-		t.waiting = slices.DeleteFunc(t.waiting, func(w *conn) bool { return w == c })
+		t.waiting.remove(c)
+		t.members.remove(c)
 	}
 	if c.timer != nil {
 		c.timer.Stop()

@@ -1,6 +1,8 @@
 package swarm
 
 import (
+	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -12,19 +14,26 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"shoal/swarm/fleet"
 )
 
 func newTestTransport(t *testing.T) *transport {
+	t.Helper()
+	return newMemberTransport(t, nil)
+}
+
+func newMemberTransport(t *testing.T, m *fleet.Member) *transport {
 	t.Helper()
 	classes, err := newClassifier(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr, err := newTransport("127.0.0.1:0", classes, slog.New(slog.DiscardHandler))
+	tr, err := newTransport("127.0.0.1:0", m, classes, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { tr.close(); close(tr.done) })
+	t.Cleanup(func() { tr.close(); close(tr.done); tr.running.Wait() })
 	return tr
 }
 
@@ -69,6 +78,117 @@ func TestGateMakesRoom(t *testing.T) {
 	}
 	if _, err := io.ReadFull(greeted, make([]byte, 1)); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestWhoIsAtTheOtherEnd(t *testing.T) {
+	keys, err := fleet.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var members [2]*fleet.Member
+	var ends [2]*transport
+	for i := range ends {
+		if members[i], err = keys.Join(""); err != nil {
+			t.Fatal(err)
+		}
+		ends[i] = newMemberTransport(t, members[i])
+	}
+	accepted := make(chan *conn, 1)
+	go func() {
+		nc, _ := ends[0].Accept()
+		c, _ := nc.(*conn)
+		accepted <- c
+	}()
+	nc, err := ends[1].Dial(t.Context(), ends[0].Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := <-accepted
+	if c == nil {
+		t.Fatal("nothing was accepted")
+	}
+	if got := ends[0].member(c.remote, false); got != members[1].ID() {
+		t.Errorf("who dialled is taken for %s, and is %s", got, members[1].ID())
+	}
+	if got := ends[1].member(nc.(*conn).remote, true); got != members[0].ID() {
+		t.Errorf("who was dialled is taken for %s, and is %s", got, members[0].ID())
+	}
+	for i, tr := range ends {
+		if n := tr.countMembers(); n != 1 {
+			t.Errorf("end %d counts %d members", i, n)
+		}
+	}
+	if len(ends[0].waiting) != 0 || len(ends[0].members) != 1 {
+		t.Errorf("%d wait to be known, %d to greet", len(ends[0].waiting), len(ends[0].members))
+	}
+	// What the engine writes at once goes out at once, and whole.
+	big := make([]byte, 5*batch+13)
+	for i := range big {
+		big[i] = byte(i >> 8)
+	}
+	go func() {
+		nc.Write([]byte("small"))
+		nc.Write(big)
+	}()
+	got := make([]byte, 5+len(big))
+	if _, err := io.ReadFull(c, got); err != nil || string(got[:5]) != "small" || !bytes.Equal(got[5:], big) {
+		t.Errorf("what arrives is something else: %v", err)
+	}
+	nc.Close()
+	if n, err := c.Read(got); err == nil {
+		t.Errorf("read %d bytes from a closed connection", n)
+	}
+}
+
+// countingConn counts what reaches the socket.
+type countingConn struct {
+	net.Conn
+	writes atomic.Int64
+}
+
+func (c *countingConn) Write(b []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(b)
+}
+
+// A block and its header are more than one record, and must be one segment's worth of
+// writing all the same.
+func TestBlocksAreWrittenWhole(t *testing.T) {
+	keys, err := fleet.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := keys.Join("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := newMemberTransport(t, m)
+	ours, theirs := net.Pipe()
+	count := &countingConn{Conn: ours}
+	c := &secured{tls.Client(&batcher{Conn: count}, tr.dialling), nil}
+	c.wire = c.NetConn().(*batcher)
+	peer := tls.Server(theirs, tr.accepting)
+	read := make(chan int64, 1)
+	go func() {
+		n, _ := io.Copy(io.Discard, peer)
+		read <- n
+	}()
+	if err := c.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct{ size, writes int64 }{{9, 1}, {record, 1}, {record + 13, 1}, {2 * (record + 13), 1}, {batch + 1, 2}} {
+		before := count.writes.Load()
+		if n, err := c.Write(make([]byte, row.size)); n != int(row.size) || err != nil {
+			t.Fatalf("writing %d bytes: %d, %v", row.size, n, err)
+		}
+		if got := count.writes.Load() - before; got != row.writes {
+			t.Errorf("%d bytes went out in %d writes, want %d", row.size, got, row.writes)
+		}
+	}
+	c.Close()
+	if n := <-read; n != 9+record+record+13+2*(record+13)+batch+1 {
+		t.Errorf("%d bytes arrived", n)
 	}
 }
 

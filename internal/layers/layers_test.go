@@ -21,7 +21,7 @@ const module = "shoal"
 var rooms = map[string][]string{
 	"keys":      {},
 	"manifest":  {"keys", "internal/fault"},
-	"swarm":     {},
+	"swarm":     {"internal/durable"}, // key files of a fleet must survive a crash
 	"publisher": {"keys", "manifest", "swarm", "internal"},
 	"agent":     {"keys", "manifest", "swarm", "internal"},
 	"internal":  {"internal"},

@@ -1,0 +1,143 @@
+package fleet
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+const (
+	dialTimeout = 5 * time.Second
+	maxHeader   = 64 << 10
+)
+
+// KeyError says that a web server presented the certificate of a fleet that this machine
+// does not hold the key of.
+type KeyError struct {
+	Found string   // id of the server's key, as it says
+	Have  []string // ids of this machine's; none if it has no key
+}
+
+func (e *KeyError) Error() string {
+	if len(e.Have) == 0 {
+		return fmt.Sprintf("the server belongs to a fleet with a key (%s), and this machine has none", e.Found)
+	}
+	return fmt.Sprintf("the server has fleet key %s, this machine %s", e.Found, strings.Join(e.Have, " and "))
+}
+
+// Transport returns a transport for web servers of the fleet and for all others: over
+// https a server is accepted if it presents a certificate of the fleet, or one that the
+// system trusts for the host in the URL. The machine's own certificate is presented to
+// servers that ask for one of the fleet. Without a membership (nil) only the system's
+// trust counts. A server of a fleet that is not this machine's is a *KeyError.
+func Transport(m *Member) *http.Transport {
+	dialer := &net.Dialer{Timeout: dialTimeout}
+	return &http.Transport{
+		Proxy:       http.ProxyFromEnvironment,
+		DialContext: dialer.DialContext,
+		// A config must know the host that is meant, and crypto/tls does not tell it one
+		// that is an address.
+		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			host, _, err := net.SplitHostPort(addr)
+			if err != nil {
+				return nil, err
+			}
+			ctx, cancel := context.WithTimeout(ctx, 2*dialTimeout)
+			defer cancel()
+			raw, err := dialer.DialContext(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			c := tls.Client(raw, m.web(host))
+			if err := c.HandshakeContext(ctx); err != nil {
+				raw.Close()
+				return nil, err
+			}
+			return c, nil
+		},
+		TLSClientConfig:        m.web(""), // behind a proxy
+		TLSHandshakeTimeout:    dialTimeout,
+		MaxResponseHeaderBytes: maxHeader,
+		MaxIdleConnsPerHost:    2,
+		IdleConnTimeout:        time.Minute,
+		DisableCompression:     true, // a limit counts the bytes that are kept, and documents are small
+		ForceAttemptHTTP2:      true,
+	}
+}
+
+// web is how a web server is connected to. An empty host is the one crypto/tls knows.
+func (m *Member) web(host string) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		ServerName: host,
+		NextProtos: []string{"h2", "http/1.1"},
+		// Whether the server is who it should be is asked below, because there are two
+		// ways for it to be.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(cs tls.ConnectionState) error {
+			name := host
+			if name == "" {
+				name = cs.ServerName
+			}
+			return m.verifyWeb(&cs, name)
+		},
+		GetClientCertificate: m.present,
+	}
+}
+
+func (m *Member) verifyWeb(cs *tls.ConnectionState, host string) error {
+	if len(cs.PeerCertificates) == 0 {
+		return fmt.Errorf("the server presents no certificate")
+	}
+	cert := cs.PeerCertificates[0]
+	if m != nil && m.verify(cert) == nil {
+		return nil
+	}
+	if cert.VerifyHostname(ServerName) == nil {
+		e := &KeyError{Found: "unknown"}
+		if id := strings.TrimPrefix(cert.Issuer.CommonName, caPrefix); isID(id) {
+			e.Found = id
+		}
+		if m != nil {
+			e.Have = m.keys.IDs()
+		}
+		return e
+	}
+	if host == "" {
+		return fmt.Errorf("behind a proxy, a server must be of the fleet or have a name")
+	}
+	between := x509.NewCertPool()
+	for _, c := range cs.PeerCertificates[1:] {
+		between.AddCert(c)
+	}
+	_, err := cert.Verify(x509.VerifyOptions{DNSName: host, Intermediates: between})
+	return err
+}
+
+// isID reports whether s has the form of a key's id.
+func isID(s string) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == idLen
+}
+
+// present answers a server that asks for a certificate: one that wants others than the
+// fleet's learns nothing of it.
+func (m *Member) present(asked *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	if m != nil {
+		for _, name := range m.names {
+			for _, wanted := range asked.AcceptableCAs {
+				if bytes.Equal(name, wanted) {
+					return &m.leaf, nil
+				}
+			}
+		}
+	}
+	return new(tls.Certificate), nil
+}
