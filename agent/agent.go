@@ -44,7 +44,6 @@ type Agent struct {
 	done      chan struct{} // closed when it has ended
 	serving   atomic.Bool   // Run is running: others come to us for what they want
 	published atomic.Pointer[Status]
-	busy      atomic.Int64 // Unix seconds since when the owner is at one event; 0 when it waits
 
 	replan chan struct{} // wakes Run to plan its next check again
 
@@ -227,6 +226,7 @@ func (a *Agent) Close() error {
 	a.cancel()
 	a.do(context.Background(), func() { a.closing = true }) // no more jobs
 	a.jobs.Wait()                                           // they still tell the owner how they ended
+	a.follow.Close()
 	close(a.stop)
 	<-a.done
 	a.nodeMu.Lock()
@@ -246,9 +246,7 @@ func (a *Agent) own() {
 	for {
 		select {
 		case event := <-a.events:
-			a.busy.Store(time.Now().Unix())
 			event()
-			a.busy.Store(0)
 		case <-a.stop:
 			a.saveStatus()
 			return

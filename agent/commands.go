@@ -37,25 +37,17 @@ func (a *Agent) Check(ctx context.Context, apps []string) (*Checks, error) {
 			return nil, err
 		}
 	}
+	chosen, err := a.selected(apps)
+	if err != nil {
+		return nil, err
+	}
 	var result *Checks
-	var err error
-	derr := a.do(ctx, func() {
-		var chosen []*app
-		if chosen, err = a.selected(apps); err != nil {
-			return
-		}
-		var report *follow.Report
-		if report, err = a.cycle(ctx, true, chosen); err != nil {
-			return
-		}
+	err = a.cycle(ctx, follow.Ask{Force: true}, chosen, func(report *follow.Report) {
 		result = &Checks{Events: append([]manifest.Event{}, report.Events...)}
 		for _, app := range chosen {
 			result.Apps = append(result.Apps, a.check(app, report))
 		}
 	})
-	if derr != nil {
-		return nil, derr
-	}
 	return result, err
 }
 
@@ -86,8 +78,9 @@ func (a *Agent) check(app *app, r *follow.Report) Check {
 // trusted already. That nobody answers does not: neighbours may have the bytes.
 func answered(err error) bool { return err == nil || errors.Is(err, fault.Unreachable) }
 
-// cycle asks the sources for the channels of apps. It runs in the owner.
-func (a *Agent) cycle(ctx context.Context, force bool, apps []*app) (*follow.Report, error) {
+// cycle asks the sources for the channels of apps, and has the owner take down what they
+// said and then do the rest. Slow sources keep only the caller waiting, not the owner.
+func (a *Agent) cycle(ctx context.Context, ask follow.Ask, apps []*app, rest func(*follow.Report)) error {
 	ctx, cancel := a.within(ctx)
 	defer cancel()
 	var channels []manifest.Channel
@@ -96,10 +89,18 @@ func (a *Agent) cycle(ctx context.Context, force bool, apps []*app) (*follow.Rep
 			channels = append(channels, app.channel)
 		}
 	}
-	report, err := a.follow.Cycle(ctx, force, channels...)
+	report, err := a.follow.Cycle(ctx, ask, channels...)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	return a.do(ctx, func() {
+		a.answer(apps, report)
+		rest(report)
+	})
+}
+
+// answer takes down what the sources said.
+func (a *Agent) answer(apps []*app, report *follow.Report) {
 	a.note(report.Events...)
 	now := a.cfg.Clock().UTC()
 	for _, app := range apps {
@@ -124,7 +125,6 @@ func (a *Agent) cycle(ctx context.Context, force bool, apps []*app) (*follow.Rep
 		app.status.LastCheck = last
 		a.noteRunningBlocked(app)
 	}
-	return report, nil
 }
 
 // noteRunningBlocked says so when the publisher has blocked what is installed.
@@ -205,20 +205,12 @@ func (a *Agent) Update(ctx context.Context, apps []string, c Choice, wait bool, 
 	if err := a.recovered(ctx); err != nil {
 		return nil, err
 	}
+	chosen, err := a.selected(apps)
+	if err != nil {
+		return nil, err
+	}
 	var items []*item
-	var err error
-	derr := a.do(ctx, func() {
-		var chosen []*app
-		if chosen, err = a.selected(apps); err != nil {
-			return
-		}
-		if err = a.follow.AllowExpired(c.AllowExpired); err != nil {
-			return
-		}
-		defer a.follow.AllowExpired(false)
-		if _, err = a.cycle(ctx, true, chosen); err != nil {
-			return
-		}
+	err = a.cycle(ctx, follow.Ask{Force: true, AllowExpired: c.AllowExpired}, chosen, func(*follow.Report) {
 		for _, app := range chosen {
 			it := &item{app: app, job: app.job}
 			items = append(items, it)
@@ -240,9 +232,6 @@ func (a *Agent) Update(ctx context.Context, apps []string, c Choice, wait bool, 
 			}
 		}
 	})
-	if derr != nil {
-		return nil, derr
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -255,7 +244,7 @@ func (a *Agent) Update(ctx context.Context, apps []string, c Choice, wait bool, 
 		}
 	}
 	var all []Updated
-	derr = a.do(context.WithoutCancel(ctx), func() {
+	err = a.do(context.WithoutCancel(ctx), func() {
 		for _, it := range items {
 			it.res.AppStatus = a.snapshot(it.app)
 		}
@@ -268,7 +257,7 @@ func (a *Agent) Update(ctx context.Context, apps []string, c Choice, wait bool, 
 		}
 		all = append(all, it.res)
 	}
-	return all, derr
+	return all, err
 }
 
 // noteExpired keeps a record of a person taking a manifest that is out of date.

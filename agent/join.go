@@ -148,14 +148,17 @@ func rehearse(ctx context.Context, j *Joined, app AppConfig, pin *state.Pin, sou
 	}
 	defer store.Close()
 	f := follow.New(follow.Config{Store: store, Pin: pin, Channels: []manifest.Channel{j.Channel}, Sources: sources, Options: o})
-	report, err := f.Cycle(ctx, true, j.Channel)
+	report, err := f.Cycle(ctx, follow.Ask{Force: true}, j.Channel)
 	if err != nil {
 		return err
 	}
 	if report.Err != nil {
 		return report.Err
 	}
-	t := f.Trust()
+	t, err := f.Reread(false)
+	if err != nil {
+		return err
+	}
 	root := t.Root()
 	j.Name = root.Fleet
 	pin.Root = json.RawMessage(t.Snapshot().Roots[0])
@@ -238,7 +241,7 @@ func commit(ctx context.Context, cfg Config, j *Joined, pin *state.Pin, sources 
 		return err
 	}
 	f := follow.New(follow.Config{Store: store, Pin: pin, Channels: []manifest.Channel{j.Channel}, Sources: sources, Options: o})
-	report, err := f.Cycle(ctx, true, j.Channel)
+	report, err := f.Cycle(ctx, follow.Ask{Force: true}, j.Channel)
 	if err != nil {
 		return err
 	}

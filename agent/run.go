@@ -15,12 +15,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"shoal/agent/control"
+	"shoal/agent/follow"
 	"shoal/internal/fault"
 )
 
 const (
-	maxBusy       = 10 * time.Minute // with one event, before the supervisor is let to think us dead
-	stopControl   = 5 * time.Second  // for commands under way when the agent stops
+	stopControl   = 5 * time.Second // for commands under way when the agent stops
 	readHeader    = 5 * time.Second
 	statusRefresh = 5 * time.Second
 )
@@ -76,17 +76,15 @@ func (a *Agent) keepChecking(ctx context.Context) {
 		}
 	}
 	check := func() {
-		report, err := a.cycle(ctx, false, a.apps)
-		if err != nil {
-			return // the agent stops
-		}
-		for _, app := range a.apps {
-			a.check(app, report)
-		}
-		a.prune()
-		plan()
+		a.cycle(ctx, follow.Ask{}, a.apps, func(report *follow.Report) { // else the agent stops
+			for _, app := range a.apps {
+				a.check(app, report)
+			}
+			a.prune()
+			plan()
+		})
 	}
-	a.do(ctx, check)
+	check()
 	// One full cycle is done: from here on this agent can install the next update.
 	notify(daemon.SdNotifyReady)
 	timer := time.NewTimer(next)
@@ -96,7 +94,7 @@ func (a *Agent) keepChecking(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
-			a.do(ctx, check)
+			check()
 		case <-a.replan: // an update ended in a way that may pass
 			a.do(ctx, plan)
 		}
@@ -119,7 +117,8 @@ func (a *Agent) keepTelling(ctx context.Context) {
 			notify("STATUS=" + s)
 			last = s
 		}
-		if since := a.busy.Load(); watchdog > 0 && (since == 0 || time.Since(time.Unix(since, 0)) < maxBusy) {
+		// Only an owner that answers is alive.
+		if watchdog > 0 && a.do(ctx, func() {}) == nil {
 			notify(daemon.SdNotifyWatchdog)
 		}
 		select {

@@ -51,7 +51,7 @@ func (a *Agent) seed(ctx context.Context, p *manifest.Payload, t apply.Target) e
 // prune drops from swarm and cache what no channel asks for any more: a release that
 // was replaced stays for a while, because neighbours are still fetching it.
 func (a *Agent) prune() {
-	if a.follow.Trust() == nil {
+	if root, _ := a.follow.Root(); root == nil {
 		return // nothing is known, so nothing is known to be useless
 	}
 	var wanted []manifest.Digest
@@ -61,7 +61,7 @@ func (a *Agent) prune() {
 				wanted = append(wanted, held.Manifest.Artifacts[i].SHA256)
 			}
 		}
-		if app.job != nil && !app.job.recovery {
+		if app.job != nil && app.job.decision.payload != nil {
 			wanted = append(wanted, app.job.decision.payload.SHA256)
 		}
 		in := a.follow.Local().Installed[app.cfg.Name]
@@ -113,9 +113,8 @@ func (a *Agent) publish() {
 	if a.pin != nil {
 		s.Fleet, s.TOFU = a.pin.Repo.String(), a.pin.TOFU
 	}
-	if t := a.follow.Trust(); t != nil {
-		s.Fleet, s.RootVersion = t.Repo().Prefixed(), t.RootVersion()
-		s.RootExpires = t.Root().Expires
+	if root, fleet := a.follow.Root(); root != nil {
+		s.Fleet, s.RootVersion, s.RootExpires = fleet.Prefixed(), root.Version, root.Expires
 	}
 	a.nodeMu.Lock()
 	if a.node != nil {

@@ -12,7 +12,8 @@ import (
 	"shoal/manifest/tree"
 )
 
-// run is one cycle under way.
+// run is one cycle under way. All of it holds f.mu but where it waits for sources;
+// only cycles change what is trusted, and there is one at a time.
 type run struct {
 	f      *Follower
 	ctx    context.Context // the cycle's
@@ -64,6 +65,7 @@ type answer struct {
 func (r *run) ask(from []*member, path string, limit int64) []answer {
 	answers := make([]answer, len(from))
 	var wg sync.WaitGroup
+	r.f.mu.Unlock()
 	for i, m := range from {
 		wg.Go(func() {
 			doc, err := m.Document(r.ctx, path, limit)
@@ -71,6 +73,7 @@ func (r *run) ask(from []*member, path string, limit int64) []answer {
 		})
 	}
 	wg.Wait()
+	r.f.mu.Lock()
 	for _, a := range answers {
 		r.f.answered(a.from, a.err)
 	}

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -43,14 +44,24 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Follower is one machine's trust and where it comes from. It is not safe for
-// concurrent use: it has one owner.
+// Follower is one machine's trust and where it comes from. It is safe for concurrent
+// use: nobody waits for a source but who asked for a cycle.
 type Follower struct {
 	c       Config
 	members []*member
-	trust   *manifest.Trust
-	local   state.Local
-	events  []manifest.Event // of loading, told with the next cycle
+	cycling chan struct{} // holds one token while there is a cycle, and for good once closed
+
+	mu           sync.Mutex // guards what follows and the store; a cycle gives it up while it asks
+	trust        *manifest.Trust
+	local        state.Local
+	events       []manifest.Event // of loading, told with the next cycle
+	allowExpired bool             // of the cycle under way
+}
+
+// Ask says how a cycle asks.
+type Ask struct {
+	Force        bool // also sources that did not answer lately
+	AllowExpired bool // this once, an expired manifest is as good as another
 }
 
 // member is a source and how it has been doing.
@@ -86,7 +97,7 @@ func New(c Config) *Follower {
 	if c.Options.Clock == nil {
 		c.Options.Clock = time.Now
 	}
-	f := &Follower{c: c}
+	f := &Follower{c: c, cycling: make(chan struct{}, 1)}
 	for _, s := range c.Sources {
 		f.members = append(f.members, &member{Source: s, failures: backoff.ExponentialBackOff{
 			InitialInterval: minBackoff, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: maxBackoff,
@@ -95,35 +106,66 @@ func New(c Config) *Follower {
 	return f
 }
 
-// Trust returns what is trusted; nil before Load has succeeded.
-func (f *Follower) Trust() *manifest.Trust { return f.trust }
+// Close waits for the end of a cycle under way, and lets none begin any more.
+func (f *Follower) Close() { f.cycling <- struct{}{} }
+
+// Root returns the trusted root and the fleet it is of; nil before anything is trusted.
+func (f *Follower) Root() (*manifest.Root, manifest.Digest) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.trust == nil {
+		return nil, manifest.Digest{}
+	}
+	return f.trust.Root(), f.trust.Repo()
+}
 
 // Local returns what is remembered beside the trust. Changes are kept by SetLocal.
-func (f *Follower) Local() state.Local { return f.local }
+func (f *Follower) Local() state.Local {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.local
+}
 
 // SetLocal stores l.
 func (f *Follower) SetLocal(l state.Local) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.local = l
 	if f.trust == nil {
 		return fault.New(fault.StateLost, "nothing is trusted yet")
 	}
-	return f.save()
+	// What is trusted is on disk already, so it may stay in memory if this fails.
+	return f.c.Store.Save(f.trust.Snapshot(), f.local)
 }
 
 // Held returns what is trusted of ch. It may be out of date.
 func (f *Follower) Held(ch manifest.Channel) (*manifest.Verified, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.trust == nil {
 		return nil, false
 	}
 	return f.trust.Held(ch)
 }
 
-// Cycle asks the sources. Sources that did not answer lately are left alone unless
-// force is set. The error of a cycle is in the report; only ctx's is returned.
-func (f *Follower) Cycle(ctx context.Context, force bool, channels ...manifest.Channel) (*Report, error) {
+// Cycle asks the sources, after a cycle that is under way. The error of a cycle is in
+// the report; only ctx's is returned.
+func (f *Follower) Cycle(ctx context.Context, ask Ask, channels ...manifest.Channel) (*Report, error) {
+	select {
+	case f.cycling <- struct{}{}:
+		defer func() { <-f.cycling }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	r := &Report{}
 	defer func() { r.RootVersion = f.rootVersion() }()
-	run := &run{f: f, ctx: ctx, report: r, live: f.awake(force)}
+	run := &run{f: f, ctx: ctx, report: r, live: f.awake(ask.Force)}
+	if ask.AllowExpired {
+		f.setAllowExpired(true)
+		defer f.setAllowExpired(false)
+	}
 	if err := f.load(ctx, run.live); err != nil {
 		r.Err = err
 		return r, ctx.Err()
@@ -190,6 +232,8 @@ func (f *Follower) save() error {
 // Reread verifies what is on disk from its first byte, and returns it: for the last
 // question before something is installed.
 func (f *Follower) Reread(allowExpired bool) (*manifest.Trust, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	m, err := f.c.Store.Read()
 	if err != nil {
 		return nil, err
@@ -203,21 +247,19 @@ func (f *Follower) Reread(allowExpired bool) (*manifest.Trust, error) {
 	return trust, err
 }
 
-// AllowExpired lets an expired manifest count as good until it is called with false.
-func (f *Follower) AllowExpired(allow bool) error {
-	if f.c.Options.AllowExpired == allow {
-		return nil
-	}
-	f.c.Options.AllowExpired = allow
+// setAllowExpired has what is trusted follow another rule. Should that fail, which no
+// stored state makes it, the next load begins again from the disk.
+func (f *Follower) setAllowExpired(allow bool) {
+	f.allowExpired = allow
 	if f.trust == nil {
-		return nil
+		return
 	}
 	trust, _, err := manifest.Load(f.trust.Snapshot(), f.options(f.pin(&state.Memory{Local: f.local})))
 	if err != nil {
-		return err
+		f.c.Logger.Error("loading what is trusted again", "err", err)
+		trust = nil
 	}
 	f.trust = trust
-	return nil
 }
 
 // pin is join.json, or what a checker's state has in its place; nil for neither.
@@ -231,6 +273,7 @@ func (f *Follower) pin(m *state.Memory) *state.Pin {
 // options adds the floors of pin.
 func (f *Follower) options(pin *state.Pin) manifest.Options {
 	o := f.c.Options
+	o.AllowExpired = f.allowExpired
 	o.MinSequence = map[manifest.Channel]manifest.Order{}
 	if pin == nil {
 		return o
@@ -253,7 +296,7 @@ func StateLost(dir, why string) *fault.Error {
 }
 
 // rootOne returns the first root from wherever it is: stored, told by the pin, or
-// from a source. Its hash and its own signatures decide.
+// from a source. Its hash and its own signatures decide. The caller holds f.mu.
 func (f *Follower) rootOne(ctx context.Context, repo manifest.Digest, stored [][]byte, pin *state.Pin, live []*member) ([]byte, error) {
 	good := func(b []byte) bool {
 		_, _, err := manifest.Pin(b, repo, manifest.Options{})
@@ -267,7 +310,9 @@ func (f *Follower) rootOne(ctx context.Context, repo manifest.Digest, stored [][
 	}
 	var first error
 	for _, m := range live {
+		f.mu.Unlock()
 		b, err := m.Document(ctx, tree.Root(1), manifest.MaxRoot)
+		f.mu.Lock()
 		f.answered(m, err)
 		switch {
 		case err == nil && good(b):

@@ -70,7 +70,7 @@ func (m *machine) open() *Follower {
 func (m *machine) cycle() (*Report, *Follower) {
 	m.t.Helper()
 	f := m.open()
-	r, err := f.Cycle(m.t.Context(), true, stable)
+	r, err := f.Cycle(m.t.Context(), Ask{Force: true}, stable)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -188,8 +188,8 @@ func TestRootsFromSeveralSources(t *testing.T) {
 		p.Release(stable, 42, content)
 	}
 	report, f := m.cycle()
-	if outcome(report) != fault.OK || f.Trust().RootVersion() != 4 {
-		t.Errorf("%s, root %d; want ok and 4", outcome(report), f.Trust().RootVersion())
+	if outcome(report) != fault.OK || f.trust.RootVersion() != 4 {
+		t.Errorf("%s, root %d; want ok and 4", outcome(report), f.trust.RootVersion())
 	}
 }
 
@@ -204,9 +204,9 @@ func TestHigherEpochFetchesTheRoot(t *testing.T) {
 	f := m.open()
 	late := &lateRoot{Source: source.Dir(p.Dir), arrives: func() { p.PutRoots() }}
 	f.members[0].Source = late
-	r, err := f.Cycle(t.Context(), true, stable)
-	if err != nil || outcome(r) != fault.OK || f.Trust().RootVersion() != 2 {
-		t.Errorf("%v, %s, root %d; want ok under root 2", err, outcome(r), f.Trust().RootVersion())
+	r, err := f.Cycle(t.Context(), Ask{Force: true}, stable)
+	if err != nil || outcome(r) != fault.OK || f.trust.RootVersion() != 2 {
+		t.Errorf("%v, %s, root %d; want ok under root 2", err, outcome(r), f.trust.RootVersion())
 	}
 }
 
@@ -220,9 +220,9 @@ func TestLateRootEndsWhatWasGood(t *testing.T) {
 	p.Release(stable, 1, content, manifesttest.WithManifest(func(m *manifest.Manifest) { m.Epoch = 2; m.MinAgent = "99.0.0" }))
 	f := m.open()
 	f.members[1].Source = &lateRoot{Source: source.Dir(p.Dir), arrives: func() { p.PutRoots() }}
-	r, err := f.Cycle(t.Context(), true, stable)
-	if err != nil || f.Trust().RootVersion() != 2 {
-		t.Fatalf("%v, root %d; want root 2", err, f.Trust().RootVersion())
+	r, err := f.Cycle(t.Context(), Ask{Force: true}, stable)
+	if err != nil || f.trust.RootVersion() != 2 {
+		t.Fatalf("%v, root %d; want root 2", err, f.trust.RootVersion())
 	}
 	if o := r.Outcomes[0]; o.Verified != nil || !errors.Is(o.Err, fault.AgentTooOld) {
 		t.Errorf("verified %v, %v; want nothing, and agent_too_old", o.Verified, o.Err)
@@ -267,7 +267,7 @@ func TestSilentSourceIsLeftAloneForAWhile(t *testing.T) {
 	ask := func(force bool, want int) {
 		t.Helper()
 		dead.asked = 0
-		r, err := f.Cycle(t.Context(), force, stable)
+		r, err := f.Cycle(t.Context(), Ask{Force: force}, stable)
 		if err != nil || outcome(r) != fault.OK {
 			t.Fatal(err, outcome(r))
 		}
@@ -358,7 +358,7 @@ func TestSourceOfAnotherFleet(t *testing.T) {
 	m := newMachine(t, 1)
 	m.pin = &state.Pin{Repo: manifest.FleetID(manifest.Sum([]byte("another fleet")))}
 	report, f := m.cycle()
-	if !errors.Is(report.Err, fault.PinMismatch) || f.Trust() != nil {
+	if !errors.Is(report.Err, fault.PinMismatch) || f.trust != nil {
 		t.Errorf("%v, want pin_mismatch and nothing trusted", report.Err)
 	}
 	if _, err := os.Stat(filepath.Join(m.dir, "trust")); !errors.Is(err, os.ErrNotExist) {
@@ -381,12 +381,12 @@ func TestWhatCannotBeStoredIsNotTrusted(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := m.open()
-	r, err := f.Cycle(t.Context(), true, stable)
+	r, err := f.Cycle(t.Context(), Ask{Force: true}, stable)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if outcome(r) != fault.IO || f.Trust() != nil {
-		t.Errorf("%s with trust %v; want io, and nothing in memory that is not on disk", outcome(r), f.Trust())
+	if outcome(r) != fault.IO || f.trust != nil {
+		t.Errorf("%s with trust %v; want io, and nothing in memory that is not on disk", outcome(r), f.trust)
 	}
 	f.c.Store.Close()
 	if err := os.RemoveAll(path); err != nil {
@@ -415,7 +415,7 @@ func TestNothingIsAskedOnceSomethingCannotBeStored(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(path, "x"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	r, err := f.Cycle(t.Context(), true, stable, manifesttest.Nightly)
+	r, err := f.Cycle(t.Context(), Ask{Force: true}, stable, manifesttest.Nightly)
 	if err != nil {
 		t.Fatal(err)
 	}

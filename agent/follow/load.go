@@ -11,7 +11,11 @@ import (
 
 // Load reads the stored state and verifies all of it again. It asks no source: when
 // the first root is not here, the code is unreachable and the first cycle goes on.
-func (f *Follower) Load(ctx context.Context) error { return f.load(ctx, nil) }
+func (f *Follower) Load(ctx context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.load(ctx, nil)
+}
 
 func (f *Follower) load(ctx context.Context, live []*member) error {
 	if f.trust != nil {
