@@ -6,9 +6,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -37,7 +39,15 @@ func (e *KeyError) Error() string {
 // system trusts for the host in the URL. The machine's own certificate is presented to
 // servers that ask for one of the fleet. Without a membership (nil) only the system's
 // trust counts. A server of a fleet that is not this machine's is a *KeyError.
-func Transport(m *Member) *http.Transport {
+func Transport(m *Member) *http.Transport { return (&web{member: m}).transport() }
+
+// A web says which web servers are believed to be who they say.
+type web struct {
+	member *Member        // may be nil
+	roots  *x509.CertPool // for servers that are not of the fleet; nil means the system's
+}
+
+func (w *web) transport() *http.Transport {
 	dialer := &net.Dialer{Timeout: dialTimeout}
 	return &http.Transport{
 		Proxy:       http.ProxyFromEnvironment,
@@ -49,20 +59,20 @@ func Transport(m *Member) *http.Transport {
 			if err != nil {
 				return nil, err
 			}
-			ctx, cancel := context.WithTimeout(ctx, 2*dialTimeout)
-			defer cancel()
 			raw, err := dialer.DialContext(ctx, network, addr)
 			if err != nil {
 				return nil, err
 			}
-			c := tls.Client(raw, m.web(host))
+			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+			defer cancel()
+			c := tls.Client(raw, w.config(host))
 			if err := c.HandshakeContext(ctx); err != nil {
 				raw.Close()
 				return nil, err
 			}
 			return c, nil
 		},
-		TLSClientConfig:        m.web(""), // behind a proxy
+		TLSClientConfig:        w.config(""), // behind a proxy
 		TLSHandshakeTimeout:    dialTimeout,
 		MaxResponseHeaderBytes: maxHeader,
 		MaxIdleConnsPerHost:    2,
@@ -72,8 +82,8 @@ func Transport(m *Member) *http.Transport {
 	}
 }
 
-// web is how a web server is connected to. An empty host is the one crypto/tls knows.
-func (m *Member) web(host string) *tls.Config {
+// config is how a web server is connected to. An empty host is the one crypto/tls knows.
+func (w *web) config(host string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		ServerName: host,
@@ -86,18 +96,16 @@ func (m *Member) web(host string) *tls.Config {
 			if name == "" {
 				name = cs.ServerName
 			}
-			return m.verifyWeb(&cs, name)
+			return w.verify(cs.PeerCertificates, name)
 		},
-		GetClientCertificate: m.present,
+		GetClientCertificate: w.present,
 	}
 }
 
-func (m *Member) verifyWeb(cs *tls.ConnectionState, host string) error {
-	if len(cs.PeerCertificates) == 0 {
-		return fmt.Errorf("the server presents no certificate")
-	}
-	cert := cs.PeerCertificates[0]
-	if m != nil && m.verify(cert) == nil {
+// verify decides on a server's certificates, of which there is at least one.
+func (w *web) verify(certs []*x509.Certificate, host string) error {
+	cert := certs[0]
+	if w.member != nil && w.member.verify(cert) == nil {
 		return nil
 	}
 	if cert.VerifyHostname(ServerName) == nil {
@@ -105,19 +113,19 @@ func (m *Member) verifyWeb(cs *tls.ConnectionState, host string) error {
 		if id := strings.TrimPrefix(cert.Issuer.CommonName, caPrefix); isID(id) {
 			e.Found = id
 		}
-		if m != nil {
-			e.Have = m.keys.IDs()
+		if w.member != nil {
+			e.Have = w.member.keys.IDs()
 		}
 		return e
 	}
-	if host == "" {
-		return fmt.Errorf("behind a proxy, a server must be of the fleet or have a name")
+	if host == "" { // an address, behind a proxy; without a name Verify would ask for none
+		return errors.New("behind a proxy, a server that is not of the fleet must have a name")
 	}
 	between := x509.NewCertPool()
-	for _, c := range cs.PeerCertificates[1:] {
+	for _, c := range certs[1:] {
 		between.AddCert(c)
 	}
-	_, err := cert.Verify(x509.VerifyOptions{DNSName: host, Intermediates: between})
+	_, err := cert.Verify(x509.VerifyOptions{DNSName: host, Roots: w.roots, Intermediates: between})
 	return err
 }
 
@@ -129,13 +137,11 @@ func isID(s string) bool {
 
 // present answers a server that asks for a certificate: one that wants others than the
 // fleet's learns nothing of it.
-func (m *Member) present(asked *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-	if m != nil {
-		for _, name := range m.names {
-			for _, wanted := range asked.AcceptableCAs {
-				if bytes.Equal(name, wanted) {
-					return &m.leaf, nil
-				}
+func (w *web) present(asked *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	if w.member != nil {
+		for _, wanted := range asked.AcceptableCAs {
+			if slices.ContainsFunc(w.member.names, func(n []byte) bool { return bytes.Equal(n, wanted) }) {
+				return &w.member.leaf, nil
 			}
 		}
 	}
