@@ -105,13 +105,15 @@ func (p Program) defaults() (Program, error) {
 // Update is a new version to install.
 type Update struct {
 	To Release
-	// Source holds the program's To.Length bytes. They are hashed again while they are
+	// Source holds the artifact's To.Length bytes. They are hashed again while they are
 	// copied, so it should be the descriptor that was verified.
 	Source io.ReaderAt
 	// Authorize is asked right before the swap, after the last look at the staged
 	// file: a block, a hold or a new epoch may have come since the download. An error
 	// drops the staged file, changes nothing else and is returned as it is. It must be set.
 	Authorize func(context.Context) error
+
+	kept string // a previous version's path, instead of Source
 }
 
 // State is how far a transaction is.
@@ -191,7 +193,7 @@ func (e *Engine) Apply(ctx context.Context, p Program, u Update) (Result, error)
 	if u.Source == nil || u.Authorize == nil {
 		return res, errors.New("applying an update: Source and Authorize must be set")
 	}
-	if u.To, err = checkRelease(u.To); err != nil {
+	if u.To, err = checkRelease(s.p.Target.Kind, u.To); err != nil {
 		return res, err
 	}
 	failed, err := s.store.failed(u.To.SHA256, u.To.Retry)
@@ -223,12 +225,7 @@ func (e *Engine) Revert(ctx context.Context, p Program, version string, authoriz
 		if version != "" && k.release.Version != version {
 			continue
 		}
-		f, err := s.fs.Open(k.path)
-		if err != nil {
-			return res, explain("opening a previous version", s.target, err)
-		}
-		defer f.Close()
-		return s.install(ctx, Update{To: k.release, Source: f, Authorize: func(ctx context.Context) error {
+		return s.install(ctx, Update{To: k.release, kept: k.path, Authorize: func(ctx context.Context) error {
 			return authorize(ctx, k.release)
 		}})
 	}

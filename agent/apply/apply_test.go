@@ -389,7 +389,9 @@ func TestRefusedBeforeAnythingIsTouched(t *testing.T) {
 	}{
 		{"setuid-mode-in-a-manifest", func(_ *machine, _ *Program, u *Update) { u.To.Mode = 0o4755 }, fault.Policy},
 		{"not-executable", func(_ *machine, _ *Program, u *Update) { u.To.Mode = 0o644 }, fault.Policy},
-		{"kind-tree", func(_ *machine, p *Program, _ *Update) { p.Target.Kind = "tree" }, fault.Policy},
+		{"kind-unknown", func(_ *machine, p *Program, _ *Update) { p.Target.Kind = "image" }, fault.Policy},
+		{"tree-at-a-file", func(_ *machine, p *Program, _ *Update) { p.Target.Kind = KindTree }, fault.UnsafePath},
+		{"tree-by-selfupdate", func(_ *machine, p *Program, _ *Update) { p.Target.Kind, p.Target.Swap = KindTree, SwapSelfupdate }, fault.Config},
 		{"kind-installer", func(_ *machine, p *Program, _ *Update) { p.Target.Kind = "installer" }, fault.Policy},
 		{"unknown-swap", func(_ *machine, p *Program, _ *Update) { p.Target.Swap = "copy" }, fault.Config},
 		{"relative-target", func(_ *machine, p *Program, _ *Update) { p.Target.Path = "acme" }, fault.Config},

@@ -4,10 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
-	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -15,40 +13,36 @@ import (
 	"shoal/internal/fault"
 )
 
-const (
-	copyBuffer  = 64 << 10
-	spareBytes  = 1 << 20 // asked for besides the file itself
-	sparePart   = 20      // and one part in so many of it
-	spareInodes = 8
-)
-
-// errTargetChanged is somebody else at work on the same file: a package manager, an
-// operator. What they did is left as it is.
-var errTargetChanged = errors.New("somebody else changed the program meanwhile")
+const copyBuffer = 64 << 10
 
 // binary is one executable file. Both swappers share it, but for the swap itself.
 type binary struct {
-	fs     FS
-	target string
-	names
-	staged   File // held open from verify to swap, so that its inode cannot be another file's
-	stagedID [2]uint64
-	oldID    [2]uint64 // of the target that unchanged saw; zero for none
+	place
+	staged File // held open from verify to swap, so that its inode cannot be another file's
 }
 
-func (b *binary) current() (digest, error) { return b.hash(b.target) }
+func newBinary(fsys FS, target string) binary {
+	return binary{place: place{fs: fsys, names: names{target}, at: hashAt(fsys)}}
+}
 
-// hash returns the SHA-256 of the file at path, zero when there is none.
-func (b *binary) hash(path string) (digest, error) {
-	f, err := b.fs.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return digest{}, nil
+// hashAt tells artifacts that are files by their content.
+func hashAt(fsys FS) func(path string) (digest, int64, error) {
+	return func(path string) (digest, int64, error) {
+		f, err := fsys.Open(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return digest{}, 0, nil
+		}
+		if err != nil {
+			return digest{}, 0, err
+		}
+		defer f.Close()
+		i, err := f.Stat()
+		if err != nil {
+			return digest{}, 0, err
+		}
+		d, err := hashFile(f)
+		return d, i.Size, err
 	}
-	if err != nil {
-		return digest{}, err
-	}
-	defer f.Close()
-	return hashFile(f)
 }
 
 func hashFile(f File) (digest, error) {
@@ -85,27 +79,20 @@ func (r *contextReader) Read(p []byte) (int, error) {
 	return r.r.Read(p)
 }
 
-func (b *binary) room(size int64) error {
-	s, err := b.fs.Space(b.dir())
-	if err != nil {
-		return err
-	}
-	if need := uint64(size + size/sparePart + spareBytes); s.Bytes < need {
-		return fault.New(fault.NoSpace, "not enough disk space beside %q", b.target).
-			Line("%q needs %d bytes, has %d", b.dir(), need, s.Bytes).
-			Do("free space there, or lower keep: previous versions are kept beside the program").
-			Fact("dir", b.dir()).Fact("need", need).Fact("have", s.Bytes)
-	}
-	if s.Inodes && s.Files < spareInodes {
-		return fault.New(fault.NoSpace, "no free inodes beside %q", b.target).
-			Line("the file system of %q has %d left", b.dir(), s.Files).
-			Do("remove small files there").Fact("dir", b.dir()).Fact("inodes", s.Files)
-	}
-	return nil
-}
-
-func (b *binary) stage(ctx context.Context, j *journal, src io.ReaderAt) error {
+func (b *binary) stage(ctx context.Context, j *journal, src io.ReaderAt, kept string) error {
 	var keep *Meta
+	if kept != "" {
+		f, err := b.fs.Open(kept)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		m, err := f.Meta()
+		if err != nil {
+			return err
+		}
+		src, keep = f, &m // it comes back as it was
+	}
 	if !j.From.absent() {
 		f, err := b.fs.Open(b.target)
 		if err != nil {
@@ -113,12 +100,6 @@ func (b *binary) stage(ctx context.Context, j *journal, src io.ReaderAt) error {
 		}
 		m, err := f.Meta()
 		f.Close()
-		if err != nil {
-			return err
-		}
-		keep = &m
-	} else if f, ok := src.(File); ok { // a previous version: it comes back as it was
-		m, err := f.Meta()
 		if err != nil {
 			return err
 		}
@@ -235,7 +216,7 @@ func (b *binary) backupCopy(j *journal) error {
 	if err != nil {
 		return err
 	}
-	if err := b.room(i.Size); err != nil {
+	if err := b.room(i.Size, 1); err != nil {
 		return err
 	}
 	ctx := context.Background()
@@ -244,41 +225,6 @@ func (b *binary) backupCopy(j *journal) error {
 		err = errTargetChanged
 	}
 	return err
-}
-
-func (b *binary) unchanged(j *journal) error {
-	var err error
-	if b.oldID, err = b.id(b.target); err != nil {
-		return err
-	}
-	now, err := b.current()
-	if err != nil {
-		return err
-	}
-	if now != j.From {
-		return errTargetChanged
-	}
-	if j.From.absent() {
-		return nil
-	}
-	same, err := b.sameFile(b.target, j.Backup)
-	if err != nil || same {
-		return err
-	}
-	kept, err := b.hash(j.Backup)
-	if err == nil && kept != j.From {
-		err = errTargetChanged
-	}
-	return err
-}
-
-func (b *binary) sameFile(path, other string) (bool, error) {
-	p, err := b.fs.Lstat(path)
-	if err != nil {
-		return false, err
-	}
-	o, err := b.fs.Lstat(other)
-	return p.ID == o.ID, err
 }
 
 func (b *binary) verify(j *journal) error {
@@ -320,15 +266,6 @@ func (b *binary) stillSame(j *journal) error {
 	return err
 }
 
-// id tells the file at path from every other; it is zero when there is none.
-func (b *binary) id(path string) ([2]uint64, error) {
-	i, err := b.fs.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return [2]uint64{}, nil
-	}
-	return i.ID, err
-}
-
 func (b *binary) release() {
 	if b.staged != nil {
 		b.staged.Close()
@@ -344,39 +281,6 @@ func (b *binary) swapped(j *journal) (bool, error) {
 	return same, err
 }
 
-// restore renames the backup over the target: one step that needs no space, no
-// second link and leaves nothing behind.
-func (b *binary) restore(j *journal) error {
-	now, err := b.current()
-	if err != nil && !errors.Is(err, errNotRegular) {
-		return err
-	}
-	switch {
-	case now == j.From && err == nil: // a crash came after the rename
-	case j.From.absent():
-		if now == j.To {
-			if err := b.fs.Remove(b.target); err != nil {
-				return err
-			}
-		}
-	default:
-		kept, err := b.hash(j.Backup)
-		if err != nil {
-			return err
-		}
-		if kept.absent() {
-			return fmt.Errorf("the previous version %q is gone", j.Backup)
-		}
-		if kept != j.From {
-			return fmt.Errorf("the previous version %q is spoilt: expected sha256 %s, found %s", j.Backup, j.From, kept)
-		}
-		if err := b.fs.Rename(j.Backup, b.target); err != nil {
-			return err
-		}
-	}
-	return b.fs.SyncDir(b.dir())
-}
-
 func (b *binary) clean(j *journal, keepBackup bool) error {
 	b.release()
 	paths := []string{j.Staged}
@@ -384,68 +288,4 @@ func (b *binary) clean(j *journal, keepBackup bool) error {
 		paths = append(paths, j.Backup)
 	}
 	return b.remove(paths...)
-}
-
-// remove removes files that may be gone already, durably.
-func (b *binary) remove(paths ...string) error {
-	any := false
-	for _, p := range paths {
-		err := b.fs.Remove(p)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		any = any || err == nil
-	}
-	if !any {
-		return nil
-	}
-	return b.fs.SyncDir(b.dir())
-}
-
-// previous is a previous version that is kept.
-type previous struct {
-	n    int
-	path string
-}
-
-// previous returns the previous versions of the target, latest first.
-func (n names) kept(fsys FS) ([]previous, error) {
-	list, err := fsys.ReadDir(n.dir())
-	if err != nil {
-		return nil, err
-	}
-	var kept []previous
-	for _, name := range list {
-		path := filepath.Join(n.dir(), name)
-		if i, ok := n.isPrevious(path); ok {
-			kept = append(kept, previous{i, path})
-		}
-	}
-	slices.SortFunc(kept, func(a, b previous) int { return b.n - a.n })
-	return kept, nil
-}
-
-func (b *binary) prune(keep int) error {
-	now, err := b.current()
-	if err != nil {
-		return err
-	}
-	all, err := b.kept(b.fs)
-	if err != nil {
-		return err
-	}
-	seen := []digest{now} // a previous version with the same content is none
-	var drop []string
-	for _, p := range all {
-		d, err := b.hash(p.path)
-		if err != nil { // a bad disk, or none of ours: it must not stop all updates to come
-			continue
-		}
-		if len(seen) > keep || slices.Contains(seen, d) {
-			drop = append(drop, p.path)
-			continue
-		}
-		seen = append(seen, d)
-	}
-	return b.remove(drop...)
 }

@@ -185,7 +185,7 @@ func (s *session) putBack(ctx context.Context) (Result, error) {
 			s.log.Warn("could not stop what is being removed", "error", err)
 		}
 	}
-	if err := s.sw.restore(j); err != nil {
+	if err := s.sw.restore(must, j); err != nil {
 		return s.fail("the old version could not be put back", err)
 	}
 	if !first {

@@ -42,6 +42,10 @@ func explain(doing, target string, err error) error {
 			Line("it was left as they made it")
 	case errors.Is(err, errNotRegular):
 		return fault.New(fault.UnsafePath, "%s: %w", doing, err).Line("only a regular file can be replaced")
+	case errors.Is(err, errNotLink):
+		return fault.New(fault.UnsafePath, "%s: %w", doing, err).
+			Line("%q is to lead to one of the directories in %q", target, filepath.Join(dir, versionsDir)).
+			Do("move it away, or choose another directory as the target")
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return fault.New(fault.NoSpace, "%s: %w", doing, err).
 			Do("free space on the file systems of %q and of the agent's state", dir).Fact("dir", dir)

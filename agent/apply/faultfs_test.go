@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"syscall"
 )
@@ -126,6 +127,113 @@ func (f *faultFS) Remove(path string) error {
 		return err
 	}
 	return f.FS.Remove(path)
+}
+
+func (f *faultFS) Symlink(to, path string) error {
+	if err := f.hit("symlink", path, true); err != nil {
+		return err
+	}
+	return f.FS.Symlink(to, path)
+}
+
+func (f *faultFS) Mkdir(path string) error {
+	if err := f.hit("mkdir", path, true); err != nil {
+		return err
+	}
+	return f.FS.Mkdir(path)
+}
+
+func (f *faultFS) MakeTree(path string) (Tree, error) {
+	if err := f.hit("maketree", path, true); err != nil {
+		return nil, err
+	}
+	tree, err := f.FS.MakeTree(path)
+	return faultTree{tree, f}, err
+}
+
+func (f *faultFS) OpenTree(path string) (Tree, error) {
+	if err := f.hit("opentree", path, false); err != nil {
+		return nil, err
+	}
+	tree, err := f.FS.OpenTree(path)
+	return faultTree{tree, f}, err
+}
+
+// RemoveAll stops in the middle when it is to fail.
+func (f *faultFS) RemoveAll(path string) error {
+	if err := f.hit("removeall", path, true); err != nil {
+		if f.calls == f.at {
+			if list, lerr := f.FS.ReadDir(path); lerr == nil && len(list) > 0 {
+				f.FS.RemoveAll(filepath.Join(path, list[0]))
+			}
+		}
+		return err
+	}
+	return f.FS.RemoveAll(path)
+}
+
+type faultTree struct {
+	Tree
+	f *faultFS
+}
+
+func (t faultTree) Mkdir(name string, mode fs.FileMode) error {
+	if err := t.f.hit("tree-mkdir", name, true); err != nil {
+		return err
+	}
+	return t.Tree.Mkdir(name, mode)
+}
+
+func (t faultTree) Symlink(to, name string) error {
+	if err := t.f.hit("tree-symlink", name, true); err != nil {
+		return err
+	}
+	return t.Tree.Symlink(to, name)
+}
+
+func (t faultTree) Link(name, second string) error {
+	if err := t.f.hit("tree-link", second, true); err != nil {
+		return err
+	}
+	return t.Tree.Link(name, second)
+}
+
+func (t faultTree) Create(name string, mode fs.FileMode) (io.WriteCloser, error) {
+	if err := t.f.hit("tree-create", name, true); err != nil {
+		return nil, err
+	}
+	w, err := t.Tree.Create(name, mode)
+	return faultWriter{w, t.f, name}, err
+}
+
+func (t faultTree) Sync() error {
+	if err := t.f.hit("tree-sync", "", true); err != nil {
+		return err
+	}
+	return t.Tree.Sync()
+}
+
+func (t faultTree) Close() error {
+	err := t.f.hit("tree-close", "", false)
+	return errors.Join(err, t.Tree.Close())
+}
+
+type faultWriter struct {
+	io.WriteCloser
+	f    *faultFS
+	name string
+}
+
+func (w faultWriter) Write(p []byte) (int, error) {
+	if err := w.f.hit("write", w.name, true); err != nil {
+		return 0, err
+	}
+	return w.WriteCloser.Write(p)
+}
+
+func (w faultWriter) Close() error {
+	err := w.f.hit("close", w.name, false)
+	return errors.Join(err, w.WriteCloser.Close())
 }
 
 func (f *faultFS) SyncDir(dir string) error {

@@ -31,6 +31,17 @@ type FS interface {
 	// Rename moves a file over whatever from leads to in one step.
 	Rename(from, to string) error
 	Remove(path string) error
+	// Symlink makes path, which must not be there yet, a link that says to. Where links
+	// take a privilege it is a small file; Readlink reads it.
+	Symlink(to, path string) error
+	// Mkdir makes the directory path with mode 0755, whatever the umask is.
+	Mkdir(path string) error
+	// MakeTree is Mkdir and OpenTree.
+	MakeTree(path string) (Tree, error)
+	// OpenTree opens the directory path.
+	OpenTree(path string) (Tree, error)
+	// RemoveAll removes path and all that is in it, following no link.
+	RemoveAll(path string) error
 	// SyncDir makes the names in dir durable.
 	SyncDir(dir string) error
 	// Lock takes an exclusive lock that ends with the process, on a file that is made
@@ -55,6 +66,22 @@ type File interface {
 	Meta() (Meta, error)
 	// SetMeta sets it, capabilities last, because changing the owner clears them.
 	SetMeta(Meta) error
+}
+
+// Tree is a directory out of which no name and no link leads. Names are relative, with
+// slashes.
+type Tree interface {
+	io.Closer
+	Mkdir(name string, mode fs.FileMode) error
+	// Create makes a file that is not there yet.
+	Create(name string, mode fs.FileMode) (io.WriteCloser, error)
+	Symlink(to, name string) error
+	// Link gives the file name a second name.
+	Link(name, second string) error
+	// Sync makes all that was made through this Tree durable, but for its own name.
+	Sync() error
+	// FS reads it, with fs.ReadLinkFS.
+	FS() fs.FS
 }
 
 // Info describes a file.
@@ -90,4 +117,9 @@ const metaBits = fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
 var (
 	errLocked     = errors.New("locked by another process")
 	errNotRegular = errors.New("not a regular file")
+	errNotLink    = errors.New("not a link")
 )
+
+// notOurs reports whether err says that something is at a place that this package
+// cannot have put there.
+func notOurs(err error) bool { return errors.Is(err, errNotRegular) || errors.Is(err, errNotLink) }

@@ -20,6 +20,8 @@ import (
 
 const (
 	defaultSwap = SwapRename
+	currentName = "current"      // a tree's link
+	linkType    = fs.ModeSymlink // what it is
 
 	maxXattr = 1024 // extended attributes of one file: far more than anybody sets
 )
@@ -113,6 +115,11 @@ func (osFS) Link(name, second string) error { return os.Link(name, second) }
 func (osFS) Rename(from, to string) error   { return os.Rename(from, to) }
 func (osFS) Remove(path string) error       { return os.Remove(path) }
 func (osFS) SyncDir(dir string) error       { return durable.SyncDir(dir) }
+func (osFS) Symlink(to, path string) error  { return os.Symlink(to, path) }
+
+func setMode(f *os.File, mode fs.FileMode) error { return f.Chmod(mode) }
+
+func openToSync(root *os.Root, name string) (*os.File, error) { return root.Open(name) }
 
 func (osFS) Lock(path string) (io.Closer, error) {
 	l := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK), flock.SetPermissions(0o600))

@@ -6,12 +6,18 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/gofrs/flock"
 	"golang.org/x/sys/windows"
 )
 
-const defaultSwap = SwapSelfupdate // a running program can be renamed there, not replaced
+const (
+	defaultSwap = SwapSelfupdate // a running program can be renamed there, not replaced
+	currentName = "current.txt"  // says what a link would: links take a privilege there
+	linkType    = fs.FileMode(0) // a regular file
+	maxLink     = 4 << 10
+)
 
 // osFS is the real file system. Owners and access control lists are what the
 // directory gives.
@@ -26,7 +32,34 @@ func (osFS) Resolve(path string) (string, error) {
 	return filepath.Join(dir, filepath.Base(path)), err
 }
 
-func (osFS) Readlink(path string) (string, error) { return os.Readlink(path) }
+func (osFS) Readlink(path string) (string, error) {
+	b, err := readFile(osFS{}, path, maxLink)
+	return strings.TrimSpace(string(b)), err
+}
+
+func (o osFS) Symlink(to, path string) error {
+	f, err := o.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, to+"\r\n")
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+func setMode(*os.File, fs.FileMode) error { return nil } // what one may do is in access control lists
+
+func openToSync(root *os.Root, name string) (*os.File, error) {
+	if i, err := root.Stat(name); err == nil && i.IsDir() {
+		return os.OpenFile(os.DevNull, os.O_RDWR, 0) // NTFS journals its names
+	}
+	return root.OpenFile(name, os.O_RDWR, 0)
+}
 
 func (osFS) Lstat(path string) (Info, error) {
 	fi, err := os.Lstat(path)

@@ -32,7 +32,7 @@ func (s *session) install(ctx context.Context, u Update) (Result, error) {
 		return s.abort(err)
 	}
 	s.reach(Committing)
-	if err := s.sw.swap(s.j); err != nil {
+	if err := s.sw.swap(ctx, s.j); err != nil {
 		return s.settle(ctx, explain("replacing the program", s.target, err))
 	}
 	return s.confirm(ctx)
@@ -47,11 +47,11 @@ func (s *session) preflight(from digest, to Release) error {
 			Do("install it, or set allow_install for this app")
 	}
 	if !t.AllowInsecureDir {
-		if err := checkWay(s.fs, t.Path, s.target); err != nil {
+		if err := t.checkWay(s.fs, s.target); err != nil {
 			return explain("checking the target's directory", s.target, err)
 		}
 	}
-	if err := s.sw.room(to.Length); err != nil {
+	if err := s.sw.room(to.Length, 1); err != nil {
 		return explain("looking for space", s.target, err)
 	}
 	return nil
@@ -102,7 +102,7 @@ func (s *session) plan(ctx context.Context, from digest, to Release) (*journal, 
 // prepare does everything up to the swap.
 func (s *session) prepare(ctx context.Context, u Update) error {
 	j := s.j
-	if err := s.sw.stage(ctx, j, u.Source); err != nil {
+	if err := s.sw.stage(ctx, j, u.Source, u.kept); err != nil {
 		return explain("staging the new version", s.target, err)
 	}
 	if err := s.try(ctx); err != nil {
@@ -190,7 +190,7 @@ const (
 func (s *session) look() (found, error) {
 	d, err := s.sw.current()
 	switch {
-	case errors.Is(err, errNotRegular):
+	case notOurs(err):
 		return foundOther, nil
 	case err != nil:
 		return 0, err

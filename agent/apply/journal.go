@@ -159,14 +159,14 @@ func (j *journal) check() error {
 	default:
 		return fmt.Errorf("unknown state %q", j.State)
 	}
-	if _, err := newSwapper(nil, j.Swap, j.Target); err != nil {
+	if _, err := newSwapper(nil, j.Kind, j.Swap, j.Target); err != nil {
 		return err
-	}
-	if j.Kind != KindBinary {
-		return fmt.Errorf("unknown kind %q", j.Kind)
 	}
 	if j.Tx == "" || strings.ContainsAny(j.Tx, `/\`) || !filepath.IsAbs(j.Target) || filepath.Clean(j.Target) != j.Target {
 		return errors.New("a bad name")
+	}
+	if j.Kind == KindTree && filepath.Base(j.Target) != currentName {
+		return fmt.Errorf("%q is not the link of a tree", j.Target)
 	}
 	n := names{j.Target}
 	if j.Staged != n.staged(j.Tx) {

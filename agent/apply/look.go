@@ -29,39 +29,30 @@ func (e *Engine) Installed(t Target) (Installed, error) {
 }
 
 func (e *Engine) installed(t Target) (Installed, error) {
-	real, err := e.o.FS.Resolve(t.Path)
+	target, err := t.locate(e.o.FS)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Installed{}, nil
 	}
 	if err != nil {
 		return Installed{}, err
 	}
-	f, err := e.o.FS.Open(real)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Installed{}, nil
-	}
+	sw, err := newSwapper(e.o.FS, t.Kind, t.Swap, target)
 	if err != nil {
 		return Installed{}, err
 	}
-	defer f.Close()
+	d, length, err := sw.identity(target)
+	if err != nil || d.absent() {
+		return Installed{}, err
+	}
 	h, err := e.store(t).catalogue()
-	if err != nil {
-		return Installed{}, err
-	}
-	r, err := identify(f, h)
-	return Installed{Release: r, Present: true}, err
+	return Installed{Release: h.release(d, length), Present: true}, err
 }
 
-// identify returns which release the open file is.
-func identify(f File, h *history) (Release, error) {
-	i, err := f.Stat()
-	if err != nil {
-		return Release{}, err
-	}
-	d, err := hashFile(f)
+// release is what is known of the artifact with that hash.
+func (h *history) release(d digest, length int64) Release {
 	r := h.called(d).release(d)
-	r.Length = i.Size
-	return r, err
+	r.Length = length
+	return r
 }
 
 // Previous returns the versions kept beside the target, latest first.
@@ -70,13 +61,17 @@ func (e *Engine) Previous(t Target) ([]Release, error) {
 	if err != nil {
 		return nil, err
 	}
-	real, err := resolve(e.o.FS, t.Path)
+	target, err := t.resolve(e.o.FS)
 	if err != nil {
 		return nil, explain("looking for previous versions", t.Path, err)
 	}
-	kept, err := previousOf(e.o.FS, e.store(t), real)
+	sw, err := newSwapper(e.o.FS, t.Kind, t.Swap, target)
 	if err != nil {
-		return nil, explain("looking for previous versions", real, err)
+		return nil, err
+	}
+	kept, err := previousOf(e.o.FS, e.store(t), sw, names{target})
+	if err != nil {
+		return nil, explain("looking for previous versions", target, err)
 	}
 	releases := make([]Release, 0, len(kept))
 	for _, k := range kept {
@@ -91,37 +86,31 @@ type keptRelease struct {
 	release Release
 }
 
-// previousOf returns the previous versions of target that differ from what is
-// installed, latest first.
-func previousOf(fsys FS, st store, target string) ([]keptRelease, error) {
+// previousOf returns the previous versions that differ from what is installed, latest
+// first.
+func previousOf(fsys FS, st store, sw swapper, n names) ([]keptRelease, error) {
 	h, err := st.catalogue()
 	if err != nil {
 		return nil, err
 	}
-	n := names{target}
 	all, err := n.kept(fsys)
 	if err != nil {
 		return nil, err
 	}
 	seen := map[digest]bool{}
-	if now, err := (&binary{fs: fsys, target: target, names: n}).current(); err == nil {
+	if now, err := sw.current(); err == nil {
 		seen[now] = true
 	}
 	var kept []keptRelease
 	for _, p := range all {
-		f, err := fsys.Open(p.path)
-		if err != nil {
+		d, length, err := sw.identity(p.path)
+		if err != nil || d.absent() {
 			continue // what cannot be read cannot be put back; others may
 		}
-		r, err := identify(f, h)
-		f.Close()
-		if err != nil {
-			continue
+		if !seen[d] {
+			kept = append(kept, keptRelease{p, h.release(d, length)})
 		}
-		if !seen[r.SHA256] {
-			kept = append(kept, keptRelease{p, r})
-		}
-		seen[r.SHA256] = true
+		seen[d] = true
 	}
 	return kept, nil
 }

@@ -335,6 +335,13 @@ func (m *memFS) Remove(path string) error {
 	return nil
 }
 
+// Trees are tried on real file systems: what is new about them is there.
+func (m *memFS) Symlink(string, string) error  { return errors.ErrUnsupported }
+func (m *memFS) Mkdir(string) error            { return errors.ErrUnsupported }
+func (m *memFS) MakeTree(string) (Tree, error) { return nil, errors.ErrUnsupported }
+func (m *memFS) OpenTree(string) (Tree, error) { return nil, errors.ErrUnsupported }
+func (m *memFS) RemoveAll(string) error        { return errors.ErrUnsupported }
+
 func (m *memFS) SyncDir(dir string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"path/filepath"
 
 	"shoal/internal/fault"
 )
@@ -17,7 +16,7 @@ func (s *session) recover(ctx context.Context) (Result, error) {
 	if s.j.State == Failed {
 		return s.result(Failed), needsOperator(s.j)
 	}
-	if err := s.work(s.j.Target, s.j.Swap); err != nil {
+	if err := s.work(s.j.Target, s.j.Kind, s.j.Swap); err != nil {
 		return s.result(s.j.State), explain("finishing an interrupted update", s.j.Target, err)
 	}
 	s.log.Info("finishing an interrupted update", "tx", s.j.Tx, "state", s.j.State)
@@ -54,35 +53,28 @@ func (s *session) reconfirm(ctx context.Context) (Result, error) {
 // sweep removes what can be left only by a transaction whose journal is gone. There
 // should be none.
 func (s *session) sweep() error {
-	target, err := s.fs.Resolve(s.p.Target.Path)
+	target, err := s.p.Target.locate(s.fs)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return explain("resolving the target", s.p.Target.Path, err)
 	}
-	n := names{target}
-	list, err := s.fs.ReadDir(n.dir())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	sw, err := newSwapper(s.fs, s.p.Target.Kind, s.p.Target.Swap, target)
+	if err != nil {
+		return err
 	}
+	litter, err := sw.leftovers()
 	if err != nil {
 		return explain("looking for leftovers", target, err)
-	}
-	var litter []string
-	for _, name := range list {
-		if path := filepath.Join(n.dir(), name); n.isLitter(path) {
-			litter = append(litter, path)
-		}
 	}
 	if len(litter) == 0 {
 		return nil
 	}
 	// Under the target's lock it cannot be another agent's transaction.
-	err = s.work(target, s.p.Target.Swap)
-	if err == nil {
+	if err = s.work(target, s.p.Target.Kind, s.p.Target.Swap); err == nil {
 		s.log.Warn("removing leftovers", "files", litter)
-		err = (&binary{fs: s.fs, target: target, names: n}).remove(litter...)
+		err = s.sw.sweep(litter)
 	}
 	if err != nil {
 		return explain("removing leftovers", target, err)

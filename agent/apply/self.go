@@ -109,7 +109,7 @@ func (e *Engine) openSelf() (*session, error) {
 			s.close()
 			continue
 		}
-		if err := s.work(s.j.Target, s.j.Swap); err != nil {
+		if err := s.work(s.j.Target, s.j.Kind, s.j.Swap); err != nil {
 			s.close()
 			return nil, explain("opening the update of the agent", s.j.Target, err)
 		}

@@ -113,8 +113,8 @@ func (s *session) close() {
 // work sets the file that is worked on and locks it. The lock lies beside it, where
 // every agent that can replace the file finds it, whatever its state directory, its
 // user and its view of /run and /tmp are.
-func (s *session) work(target, swap string) error {
-	sw, err := newSwapper(s.fs, swap, target)
+func (s *session) work(target, kind, swap string) error {
+	sw, err := newSwapper(s.fs, kind, swap, target)
 	if err != nil {
 		return err
 	}
@@ -141,9 +141,9 @@ func (e *Engine) begin(ctx context.Context, p Program) (*session, Result, error)
 		// Not finished: Failed, interrupted, or something could not be written.
 		return nil, res, cmp.Or(err, error(fault.New(fault.ApplyFailed, "the update before is not finished")))
 	}
-	target, err := resolve(s.fs, p.Target.Path)
+	target, err := p.Target.resolve(s.fs)
 	if err == nil {
-		err = s.work(target, p.Target.Swap)
+		err = s.work(target, p.Target.Kind, p.Target.Swap)
 	}
 	if err != nil {
 		s.close()
@@ -152,7 +152,9 @@ func (e *Engine) begin(ctx context.Context, p Program) (*session, Result, error)
 	return s, Result{}, nil
 }
 
-func (s *session) previous() ([]keptRelease, error) { return previousOf(s.fs, s.store, s.target) }
+func (s *session) previous() ([]keptRelease, error) {
+	return previousOf(s.fs, s.store, s.sw, names{s.target})
+}
 
 // newTx names a transaction: when, and a part that nobody can guess, so that nobody
 // can put a file in the way.
@@ -227,7 +229,7 @@ func (s *session) clearFailed() error {
 	if s.j == nil || s.j.State != Failed {
 		return nil
 	}
-	if err := s.work(s.j.Target, s.j.Swap); err != nil {
+	if err := s.work(s.j.Target, s.j.Kind, s.j.Swap); err != nil {
 		return err
 	}
 	// The backup stays, as one of the previous versions.

@@ -2,7 +2,9 @@ package apply
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -20,40 +22,54 @@ const (
 // order, and writes the journal before each step whose effect a hash cannot tell.
 // Every method may be called again after a crash in the middle of it.
 type swapper interface {
-	// current returns the hash of what is at the target: the truth, whatever a journal says.
+	// current returns the hash of the artifact at the target: the truth, whatever a
+	// journal says.
 	current() (digest, error)
-	// room fails with fault.NoSpace unless size bytes more fit beside the target.
-	room(size int64) error
-	// stage copies the new version beside the target, with the metadata of the old one.
-	stage(ctx context.Context, j *journal, src io.ReaderAt) error
+	// identity returns the same of a previous version, and the artifact's length.
+	identity(path string) (digest, int64, error)
+	// room fails with fault.NoSpace unless that much more fits beside the target.
+	room(size, files int64) error
+	// stage puts the new version beside the target: from src, or from the previous
+	// version kept there, if that is not empty.
+	stage(ctx context.Context, j *journal, src io.ReaderAt, kept string) error
 	// backup keeps what is at the target under j.Backup, durably.
 	backup(j *journal) error
-	// verify is the last look before the swap: the staged file is the signed one.
+	// verify is the last look before the swap: what was staged is the signed one.
 	verify(j *journal) error
 	// unchanged fails unless what is at the target is still what j.Backup keeps.
 	unchanged(j *journal) error
-	// swap puts the staged file in the target's place, durably. After an error the
+	// swap puts what was staged in the target's place, durably. After an error the
 	// target can be the old one, the new one or missing: current tells.
-	swap(j *journal) error
+	swap(ctx context.Context, j *journal) error
 	// swapped reports whether a target that has the new version's hash has it by swap.
 	swapped(j *journal) (bool, error)
 	// restore puts the old version back, durably; where there was none, nothing.
-	restore(j *journal) error
+	restore(ctx context.Context, j *journal) error
 	// clean removes what the transaction left besides the target, and the backup too
 	// unless it is to be kept.
 	clean(j *journal, keepBackup bool) error
 	// prune removes the oldest previous versions beyond keep.
 	prune(keep int) error
+	// leftovers returns what only an interrupted transaction can have left.
+	leftovers() ([]string, error)
+	// sweep removes leftovers.
+	sweep(leftovers []string) error
 }
 
-// newSwapper returns the swapper called how, for the file at target.
-func newSwapper(fsys FS, how, target string) (swapper, error) {
-	b := binary{fs: fsys, target: target, names: names{target}}
-	switch how {
-	case SwapRename:
-		return &renamer{b}, nil
-	case SwapSelfupdate:
-		return &selfupdater{b}, nil
+// newSwapper returns the swapper for artifacts of that kind at target, which swaps how.
+func newSwapper(fsys FS, kind, how, target string) (swapper, error) {
+	switch {
+	case kind == KindTree && how == SwapRename:
+		return newTree(fsys, target), nil
+	case kind == KindTree:
+		return nil, fault.New(fault.Config, "a tree is swapped by renaming a link, not by %q", how).Do("leave swap out")
+	case kind != KindBinary:
+		return nil, fault.New(fault.Policy, "kind %q is none that this agent can install", kind).
+			Line("it installs %q and %q", KindBinary, KindTree)
+	case how == SwapRename:
+		return &renamer{newBinary(fsys, target)}, nil
+	case how == SwapSelfupdate:
+		return &selfupdater{newBinary(fsys, target)}, nil
 	}
 	return nil, fault.New(fault.Config, "there is no way of swapping called %q", how).Do("use %q or %q", SwapRename, SwapSelfupdate)
 }
@@ -79,6 +95,21 @@ func (n names) isPrevious(path string) (int, bool) {
 	digits, ok := strings.CutPrefix(path, n.beside(".shoal-prev-"))
 	i, err := strconv.Atoi(digits)
 	return i, ok && err == nil && i > 0 && path == n.previous(i)
+}
+
+// litter returns what lies beside the target and is litter.
+func (n names) litter(fsys FS) ([]string, error) {
+	list, err := fsys.ReadDir(n.dir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var all []string
+	for _, name := range list {
+		if path := filepath.Join(n.dir(), name); n.isLitter(path) {
+			all = append(all, path)
+		}
+	}
+	return all, err
 }
 
 // isLitter reports whether path is what an interrupted transaction can leave.

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,7 +29,7 @@ func (osFS) CommitBinary(target, old string) error {
 // the backup exists before and why recovery runs before anything else.
 type selfupdater struct{ binary }
 
-func (s *selfupdater) swap(j *journal) error {
+func (s *selfupdater) swap(_ context.Context, j *journal) error {
 	if j.From.absent() {
 		return s.renameOver(j) // CommitBinary wants something to move away
 	}
@@ -75,7 +76,7 @@ func (s *selfupdater) swapped(j *journal) (bool, error) {
 
 // offered reports whether the new file waits under CommitBinary's name.
 func (s *selfupdater) offered(j *journal) (bool, error) {
-	d, err := s.hash(s.selfupdate())
+	d, _, err := s.at(s.selfupdate())
 	if errors.Is(err, errNotRegular) {
 		return false, nil
 	}

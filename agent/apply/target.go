@@ -13,8 +13,14 @@ import (
 	"shoal/internal/fault"
 )
 
-// KindBinary is the one kind of artifact this engine installs: one executable file.
-const KindBinary = "binary"
+// The kinds of artifacts this engine installs.
+const (
+	KindBinary = "binary" // one executable file, at Target.Path
+	// KindTree is a tar, plain or compressed with zstd. Target.Path is a directory; the
+	// tar is unpacked to Path/versions/VERSION-HASH, and the link Path/current leads there.
+	// On Windows, where links take a privilege, the file Path/current.txt says so instead.
+	KindTree = "tree"
+)
 
 const (
 	defaultKeep = 2
@@ -24,8 +30,8 @@ const (
 // Target is where a machine has an app installed.
 type Target struct {
 	App  string // the app's name, for messages and hooks
-	Path string // absolute; a symbolic link is resolved, and the file it leads to is replaced
-	Kind string // of the artifacts it takes: KindBinary (also when empty); others are refused with fault.Policy
+	Path string // absolute; a symbolic link is resolved, and what it leads to is replaced
+	Kind string // of the artifacts it takes; empty means KindBinary, an unknown one is refused with fault.Policy
 	// Keep is how many previous versions stay beside the target once a new one is
 	// confirmed; zero means 2, negative none.
 	Keep int
@@ -42,18 +48,17 @@ func (t Target) defaults() (Target, error) {
 	if t.Kind == "" {
 		t.Kind = KindBinary
 	}
-	if t.Kind != KindBinary {
-		return t, fault.New(fault.Policy, "%s is of kind %q, which this agent cannot install", t.name(), t.Kind).
-			Line("it installs kind %q", KindBinary)
-	}
 	if !filepath.IsAbs(t.Path) {
 		return t, fault.New(fault.Config, "the target of %s must be an absolute path, not %q", t.name(), t.Path)
 	}
 	t.Path = filepath.Clean(t.Path)
 	if t.Swap == "" {
-		t.Swap = defaultSwap
+		t.Swap = SwapRename
+		if t.Kind == KindBinary {
+			t.Swap = defaultSwap
+		}
 	}
-	if _, err := newSwapper(nil, t.Swap, t.Path); err != nil {
+	if _, err := newSwapper(nil, t.Kind, t.Swap, t.Path); err != nil {
 		return t, err
 	}
 	switch {
@@ -72,13 +77,26 @@ func (t Target) name() string {
 	return filepath.Base(t.Path)
 }
 
+// checkWay fails with fault.UnsafePath if somebody else could decide what the target is.
+func (t Target) checkWay(fsys FS, target string) error {
+	if t.Kind != KindTree {
+		return checkWay(fsys, t.Path, target, target)
+	}
+	// What is unpacked belongs to this process's user, and so must the places it goes to:
+	// that the version before is somebody else's is no reason to trust them.
+	err := checkWay(fsys, t.Path, target, "")
+	versions := filepath.Join(filepath.Dir(target), versionsDir)
+	if _, serr := fsys.Lstat(versions); err == nil && !errors.Is(serr, fs.ErrNotExist) {
+		err = checkDir(fsys, filepath.Join(versions, "any"), "")
+	}
+	return err
+}
+
 // checkWay fails with fault.UnsafePath if somebody else could decide which file the
 // target's path leads to, or replace it there: target is the real file, and every
-// directory with a link that is followed on the way to it counts as well.
-func checkWay(fsys FS, path, target string) error {
-	if runtime.GOOS == "windows" {
-		return nil // its rights are access control lists, which modes do not show
-	}
+// directory with a link that is followed on the way to it counts as well. The owner of
+// program may own them all.
+func checkWay(fsys FS, path, target, program string) error {
 	done, todo := "/", strings.Split(path, "/")
 	for links := 0; len(todo) > 0; {
 		name := todo[0]
@@ -105,7 +123,7 @@ func checkWay(fsys FS, path, target string) error {
 		if links++; links > maxLinks {
 			return &fs.PathError{Op: "resolve", Path: path, Err: syscall.ELOOP}
 		}
-		if err := checkDir(fsys, next, target); err != nil {
+		if err := checkDir(fsys, next, program); err != nil {
 			return err
 		}
 		to, err := fsys.Readlink(next)
@@ -117,13 +135,16 @@ func checkWay(fsys FS, path, target string) error {
 		}
 		todo = append(strings.Split(to, "/"), todo...)
 	}
-	return checkDir(fsys, target, target)
+	return checkDir(fsys, target, program)
 }
 
 // checkDir fails with fault.UnsafePath if somebody else could replace files in the
 // directory of path, or one of the directories that lead to it: whoever can do that
 // decides what runs there, whatever was signed.
 func checkDir(fsys FS, path, program string) error {
+	if runtime.GOOS == "windows" {
+		return nil // its rights are access control lists, which modes do not show
+	}
 	me, group := os.Geteuid(), os.Getegid()
 	for dir, last := filepath.Dir(path), path; dir != last; dir, last = filepath.Dir(dir), dir {
 		i, err := fsys.Lstat(dir)
@@ -158,14 +179,21 @@ func checkDir(fsys FS, path, program string) error {
 // ownerOf reports whether the program at path belongs to uid, who then decides what
 // it is anyway.
 func ownerOf(fsys FS, path string, uid int) bool {
+	if path == "" {
+		return false
+	}
 	i, err := fsys.Lstat(path)
 	return err == nil && i.UID == uid
 }
 
 // checkRelease refuses what a manifest must not ask for.
-func checkRelease(r Release) (Release, error) {
+func checkRelease(kind string, r Release) (Release, error) {
 	if digest(r.SHA256).absent() || r.Length <= 0 {
 		return r, fault.New(fault.Malformed, "an update without length or sha256")
+	}
+	if kind != KindBinary {
+		r.Mode = 0 // what is in it has modes of its own
+		return r, nil
 	}
 	switch r.Mode {
 	case 0:
@@ -177,11 +205,30 @@ func checkRelease(r Release) (Release, error) {
 	return r, nil
 }
 
-// resolve returns the real file that the target's path leads to.
-func resolve(fsys FS, path string) (string, error) {
-	real, err := fsys.Resolve(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", fault.New(fault.ApplyFailed, "the directory of %q is not there", path).Do("make it: mkdir -p %s", filepath.Dir(path))
+// locate returns what is replaced: the real file that the target's path leads to, or a
+// tree's link. Neither need be there, but the directory it is in must.
+func (t Target) locate(fsys FS) (string, error) {
+	real, err := fsys.Resolve(t.Path)
+	if err != nil || t.Kind != KindTree {
+		return real, err
 	}
-	return real, err
+	i, err := fsys.Lstat(real)
+	if err == nil && !i.Mode.IsDir() {
+		err = fault.New(fault.UnsafePath, "%q is not a directory", real).
+			Line("the target of a tree is the directory that holds %q and %q", currentName, versionsDir)
+	}
+	return filepath.Join(real, currentName), err
+}
+
+// resolve is locate for whoever needs the directory.
+func (t Target) resolve(fsys FS) (string, error) {
+	target, err := t.locate(fsys)
+	if errors.Is(err, fs.ErrNotExist) {
+		dir := t.Path
+		if t.Kind != KindTree {
+			dir = filepath.Dir(t.Path)
+		}
+		return "", fault.New(fault.ApplyFailed, "the directory of %q is not there", t.Path).Do("make it: mkdir -p %s", dir)
+	}
+	return target, err
 }

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package apply
+
+import "os"
+
+func syncAll(*os.Root) {}
