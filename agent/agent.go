@@ -73,7 +73,14 @@ type app struct {
 	asked    bool              // whether this process has asked for its channel
 	job      *job              // under way, or nil
 	retries  int               // updates in a row that something passing ended
+	trouble  *trouble          // how the last of them ended
 	silences int               // checks in a row that nobody answered
+}
+
+// trouble is why an update was not begun, or not finished, that is tried again.
+type trouble struct {
+	d   manifest.Digest // of what was to be installed
+	err error
 }
 
 // Open takes the state directory, verifies what it holds as far as that goes without
@@ -212,7 +219,10 @@ func (a *Agent) installedFloor(ch manifest.Channel) manifest.Order {
 			continue
 		}
 		for _, r := range history {
-			if o := (manifest.Order{Epoch: r.To.Epoch, Sequence: r.To.Sequence}); r.State == apply.Confirmed && o.Compare(floor) > 0 {
+			if r.State != apply.Confirmed || a.pin != nil && !r.Ended.After(a.pin.ResetAt) {
+				continue // orders of the fleet before mean nothing in this one
+			}
+			if o := (manifest.Order{Epoch: r.To.Epoch, Sequence: r.To.Sequence}); o.Compare(floor) > 0 {
 				floor = o
 			}
 		}

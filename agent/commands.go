@@ -173,10 +173,15 @@ func (a *Agent) settle(app *app, c Choice) decision {
 			s.Previous = append(s.Previous, p.Version)
 		}
 	}
+	a.endRevertHold(app, d)
+	a.showWishes(app)
 	if app.job == nil {
 		reason := d.why
 		if d.install {
 			reason = fault.New(fault.OK, "%s is available", s.Offered.Version).Do("shoal agent update")
+			if app.trouble != nil && app.trouble.d == d.artifact.SHA256 {
+				reason = app.trouble.err
+			}
 		}
 		a.setState(app, d.state, reason)
 		if d.state == manifest.StateHealthy {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"shoal/agent/apply"
 	"shoal/internal/fault"
@@ -96,10 +95,15 @@ func (a *Agent) refuse(app *app, d *decision, c Choice) error {
 	}
 	if a.follow.Local().Installed[app.cfg.Name].RevertedFrom == d.artifact.SHA256 {
 		d.state = manifest.StateHeld
-		return fault.New(fault.Held, "an operator put the previous version back").
-			Line("%s %s is not installed again until another release is offered.", app.cfg.Name, m.Release.Version)
+		return fault.New(fault.Held, "this machine's operator went back from %s", m.Release.Version).
+			Line("%s %s is not installed again until another release is offered.", app.cfg.Name, m.Release.Version).
+			Do("take it after all: shoal agent resume")
 	}
-	if err := a.mayInstall(app, d.artifact.SHA256, c); err != nil {
+	err = a.mayInstall(app, d.artifact.SHA256, c)
+	if err == nil {
+		err = a.refuseWindow(app, m, c)
+	}
+	if err != nil {
 		switch {
 		case errors.Is(err, fault.Held):
 			d.state = manifest.StateHeld
@@ -173,12 +177,10 @@ func (a *Agent) mayInstall(app *app, sha manifest.Digest, c Choice) error {
 	if now, err := a.engine.Installed(app.program.Target); err == nil && now.Present {
 		_, me.urgent = held.Manifest.Blocks(now.SHA256)
 	}
-	now, _ := cycle.Now(app.channel)
-	if until := a.follow.Local().HoldUntil[app.channel]; now.Before(until) && !c.Override {
-		return fault.New(fault.Held, "held by this machine's operator until %s", until.UTC().Format("2006-01-02 15:04 MST")).
-			Fact("until", until.UTC().Format(time.RFC3339)).
-			Do("skip the wait: shoal agent update --override")
+	if err := a.refuseWish(app, held.Manifest, c); err != nil {
+		return err
 	}
+	now, _ := cycle.Now(app.channel)
 	return myTurn(held.Manifest.Rollout, now, brake.Gate(), me, c.Override)
 }
 

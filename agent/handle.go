@@ -18,6 +18,10 @@ import (
 type Handle interface {
 	Check(ctx context.Context, apps []string) (*Checks, error)
 	Update(ctx context.Context, apps []string, c Choice, wait bool, progress func(Progress)) ([]Updated, error)
+	Wish(ctx context.Context, apps []string, w Wish) ([]Wished, error)
+	Revert(ctx context.Context, app, version string) (*Reverted, error)
+	Stored(ctx context.Context) ([]Stored, error)
+	Drop(ctx context.Context, which []string) (*Dropped, error)
 	// Serving reports whether the agent goes on when the command ends.
 	Serving() bool
 	Close() error
@@ -76,6 +80,28 @@ func (r remote) Update(ctx context.Context, apps []string, c Choice, wait bool, 
 		}
 	}, &updated)
 	return updated, err
+}
+
+func (r remote) Wish(ctx context.Context, apps []string, w Wish) ([]Wished, error) {
+	var wished []Wished
+	err := r.c.Do(ctx, "wish", WishRequest{apps, w}, nil, &wished)
+	return wished, err
+}
+
+func (r remote) Revert(ctx context.Context, app, version string) (*Reverted, error) {
+	var reverted Reverted
+	return &reverted, r.c.Do(ctx, "revert", RevertRequest{app, version}, nil, &reverted)
+}
+
+func (r remote) Stored(ctx context.Context) ([]Stored, error) {
+	var stored []Stored
+	err := r.c.Do(ctx, "cache", struct{}{}, nil, &stored)
+	return stored, err
+}
+
+func (r remote) Drop(ctx context.Context, which []string) (*Dropped, error) {
+	var dropped Dropped
+	return &dropped, r.c.Do(ctx, "cache-rm", DropRequest{which}, nil, &dropped)
 }
 
 // CurrentStatus is the running agent's status, else how things were when one last ran.

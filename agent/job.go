@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -27,12 +28,14 @@ type Progress struct {
 	Bytes   Bytes             `json:"bytes"`
 }
 
-// job is one update, or one recovery, of one app. It runs apart from the owner.
+// job is one update of one app, or one recovery, or one revert. It runs apart from the
+// owner.
 type job struct {
 	app      *app
 	recovery bool
+	revert   *revert // nil unless it is one
 	choice   Choice
-	decision decision // what to install
+	decision decision // what an update is to install
 
 	cancel context.CancelFunc
 	done   chan struct{} // closed when the owner has taken the result
@@ -65,6 +68,13 @@ func (j *job) watch(f func(Progress)) {
 	j.subs = append(j.subs[:len(j.subs):len(j.subs)], f)
 }
 
+// state is how far the job is.
+func (j *job) state() manifest.AppState {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.last.State
+}
+
 // wait waits for the job's end.
 func (j *job) wait(ctx context.Context) error {
 	select {
@@ -90,9 +100,12 @@ func (a *Agent) start(app *app, j *job) {
 		defer cancel()
 		var r apply.Result
 		var err error
-		if j.recovery {
+		switch {
+		case j.recovery:
 			r, err = a.engine.Recover(ctx, j.program(a))
-		} else {
+		case j.revert != nil:
+			r, err = a.putBack(ctx, j)
+		default:
 			r, err = a.update(ctx, j)
 		}
 		err = coded(err, "updating "+strconv.Quote(app.cfg.Name))
@@ -149,11 +162,15 @@ func (a *Agent) progressed(j *job, p Progress) {
 	if j.app.job != j || j.recovery {
 		return
 	}
-	u := j.app.status.Update
-	u.Done, u.Bytes, u.Seconds = p.Done, p.Bytes, a.cfg.Clock().Sub(u.Began).Seconds()
+	doing := "putting the previous version back"
+	if j.revert == nil {
+		u := j.app.status.Update
+		u.Done, u.Bytes, u.Seconds = p.Done, p.Bytes, a.cfg.Clock().Sub(u.Began).Seconds()
+		doing = "installing " + p.Version
+	}
 	switch p.State {
 	case manifest.StateStaged, manifest.StateCommitting, manifest.StateConfirming:
-		a.setState(j.app, p.State, fault.New(fault.OK, "installing %s", p.Version))
+		a.setState(j.app, p.State, fault.New(fault.OK, "%s", doing))
 	}
 	// How it ends is told by finish, which knows why.
 }
@@ -227,10 +244,15 @@ func (a *Agent) finish(j *job, r apply.Result, err error) {
 		}
 		return
 	}
+	if j.revert != nil {
+		a.finishRevert(j, r, err)
+		return
+	}
 	u := app.status.Update
 	j.tell(func(p *Progress) { u.Done, u.Bytes = p.Done, p.Bytes })
 	u.Seconds = a.cfg.Clock().Sub(u.Began).Seconds()
 	app.retries++
+	app.trouble = nil
 	if err == nil {
 		app.retries = 0
 		a.installed(app, r)
@@ -244,6 +266,9 @@ func (a *Agent) finish(j *job, r apply.Result, err error) {
 		a.note(manifest.Event{Code: fault.CodeOf(err), Doc: app.channel.String() + " " + u.Version, Detail: err.Error()})
 	}
 	a.setState(app, stateAfter(r, err), err)
+	if app.status.State == manifest.StateWaiting {
+		app.trouble = &trouble{d: j.decision.artifact.SHA256, err: err}
+	}
 	j.tell(func(p *Progress) { p.State = app.status.State })
 	select {
 	case a.replan <- struct{}{}:
@@ -254,7 +279,7 @@ func (a *Agent) finish(j *job, r apply.Result, err error) {
 // goOn decides about an app that is free again, and begins what a check found meanwhile.
 func (a *Agent) goOn(app *app) {
 	d := a.settle(app, Choice{})
-	if d.install && a.serving.Load() && app.asked && answered(app.checked) {
+	if d.install && app.job == nil && a.serving.Load() && app.asked && answered(app.checked) {
 		a.begin(app, d, Choice{})
 	}
 }
@@ -271,24 +296,24 @@ func stateAfter(r apply.Result, err error) manifest.AppState {
 		return manifest.StateHeld
 	case fault.Blocked, fault.Policy, fault.Quota:
 		return manifest.StateBlocked
-	case fault.ApplyFailed, fault.HealthFailed, fault.UnsafePath, fault.Permission:
+	case fault.ApplyFailed, fault.HealthFailed:
 		return manifest.StateFailed
 	}
 	return manifest.StateWaiting
 }
 
-// installed remembers what was confirmed.
+// installed remembers what was confirmed. The hold of a revert goes on.
 func (a *Agent) installed(app *app, r apply.Result) {
 	l := a.follow.Local()
-	all := map[string]state.Installed{}
-	for name, in := range l.Installed {
-		all[name] = in
+	l.Installed = maps.Clone(l.Installed)
+	if l.Installed == nil {
+		l.Installed = map[string]state.Installed{}
 	}
-	all[app.cfg.Name] = state.Installed{
+	l.Installed[app.cfg.Name] = state.Installed{
 		SHA256: r.To.SHA256, Epoch: r.To.Epoch, Sequence: r.To.Sequence,
 		PreviousSHA256: r.From.SHA256, At: a.cfg.Clock().UTC().Truncate(time.Second),
+		RevertedFrom: l.Installed[app.cfg.Name].RevertedFrom,
 	}
-	l.Installed = all
 	if err := a.follow.SetLocal(l); err != nil {
 		// The hash of the file is the truth; this is only the note of it.
 		a.log.Warn("remembering what was installed", "err", err)

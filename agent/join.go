@@ -13,6 +13,7 @@ import (
 
 	"shoal/agent/apply"
 	"shoal/agent/cache"
+	"shoal/agent/control"
 	"shoal/agent/follow"
 	"shoal/agent/source"
 	"shoal/agent/state"
@@ -214,8 +215,8 @@ func commit(ctx context.Context, cfg Config, j *Joined, pin *state.Pin, sources 
 	store, err := state.Open(cfg.StateDir, cfg.AnchorFile)
 	if errors.Is(err, fault.Locked) && j.Already {
 		if s, rerr := ReadStatus(cfg.StateDir); rerr == nil {
-			j.Agent = s.Agent // the agent is running: everything is there
-			return nil
+			j.Agent = s.Agent // the agent is running: everything but the link's floors is there
+			return raiseFloors(ctx, cfg, pin)
 		}
 	}
 	if err != nil {
@@ -251,6 +252,34 @@ func commit(ctx context.Context, cfg Config, j *Joined, pin *state.Pin, sources 
 	local := f.Local()
 	local.LostAt = time.Time{} // joining again is an operator's acknowledgement
 	return f.SetLocal(local)
+}
+
+// raiseFloors writes a pin with higher floors under the agent that is at work, and has it
+// read them.
+func raiseFloors(ctx context.Context, cfg Config, pin *state.Pin) error {
+	if err := pin.Write(cfg.JoinFile); err != nil {
+		return err
+	}
+	client, err := control.Dial(ctx, cfg.StateDir)
+	if errors.Is(err, control.ErrNotRunning) {
+		return nil // a command holds the lock; who comes next reads the file
+	}
+	if err != nil {
+		return err
+	}
+	return client.Do(ctx, "read-join", struct{}{}, nil, &struct{}{})
+}
+
+// readJoin has the floors of join.json count that a second join has raised.
+func (a *Agent) readJoin(ctx context.Context) error {
+	pin, err := state.ReadPin(a.cfg.JoinFile)
+	if err != nil {
+		return err
+	}
+	if err := checkPin(a.cfg, pin); err != nil {
+		return err
+	}
+	return a.follow.SetPin(ctx, pin)
 }
 
 // checkTarget says whether the program can be replaced where it is: its directory is

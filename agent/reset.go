@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"time"
 
 	"shoal/agent/state"
 	"shoal/internal/fault"
@@ -61,12 +62,12 @@ func Reset(ctx context.Context, cfg Config, root []byte, id manifest.Digest) (*R
 	// What is trusted goes either way; what is remembered beside it is kept if it can be read.
 	var local state.Local
 	if m, err := store.Read(); err == nil {
-		local = state.Local{Installed: m.Local.Installed, Counters: m.Local.Counters}
+		local = state.Local{Installed: m.Local.Installed, Counters: m.Local.Counters, HoldUntil: m.Local.HoldUntil, Pins: m.Local.Pins}
 	}
 	// The pin first: between the two the machine trusts nothing, and says so.
-	fresh := &state.Pin{Repo: done.Fleet, Root: json.RawMessage(root)}
+	fresh := &state.Pin{Repo: done.Fleet, Root: json.RawMessage(root), ResetAt: cfg.Clock().UTC().Truncate(time.Second)}
 	if pin.Repo == done.Fleet { // half way when a crash came: what it must at least be was said of this fleet
-		fresh.MinRoot, fresh.MinSequence = pin.MinRoot, pin.MinSequence
+		fresh.MinRoot, fresh.MinSequence, fresh.ResetAt = pin.MinRoot, pin.MinSequence, pin.ResetAt
 	}
 	if err := fresh.Write(cfg.JoinFile); err != nil {
 		return nil, err

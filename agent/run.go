@@ -195,6 +195,22 @@ func (a *Agent) commands() map[string]control.Command {
 			}
 			return updated, nil
 		},
+		"wish":      command(func(ctx context.Context, r WishRequest) (any, error) { return a.Wish(ctx, r.Apps, r.Wish) }),
+		"revert":    command(func(ctx context.Context, r RevertRequest) (any, error) { return a.Revert(ctx, r.App, r.To) }),
+		"cache":     command(func(ctx context.Context, _ struct{}) (any, error) { return a.Stored(ctx) }),
+		"cache-rm":  command(func(ctx context.Context, r DropRequest) (any, error) { return a.Drop(ctx, r.Which) }),
+		"read-join": command(func(ctx context.Context, _ struct{}) (any, error) { return nil, a.readJoin(ctx) }),
+	}
+}
+
+// command is f for the control socket.
+func command[Request any](f func(context.Context, Request) (any, error)) control.Command {
+	return func(ctx context.Context, raw json.RawMessage, _ func(any)) (any, error) {
+		var r Request
+		if err := json.Unmarshal(raw, &r); err != nil {
+			return nil, fault.New(fault.Usage, "reading the request: %w", err)
+		}
+		return f(ctx, r)
 	}
 }
 

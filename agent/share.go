@@ -54,34 +54,8 @@ func (a *Agent) prune() {
 	if root, _ := a.follow.Root(); root == nil {
 		return // nothing is known, so nothing is known to be useless
 	}
-	var wanted []manifest.Digest
-	for _, app := range a.apps {
-		if held, ok := a.follow.Held(app.channel); ok {
-			for i := range held.Manifest.Artifacts {
-				wanted = append(wanted, held.Manifest.Artifacts[i].SHA256)
-			}
-		}
-		if app.job != nil && app.job.decision.payload != nil {
-			wanted = append(wanted, app.job.decision.payload.SHA256)
-		}
-		in := a.follow.Local().Installed[app.cfg.Name]
-		wanted = append(wanted, in.SHA256)
-		if a.cfg.Clock().Sub(in.At) < a.cfg.SeedAfterUpdate {
-			wanted = append(wanted, in.PreviousSHA256)
-		}
-	}
-	for infohash, sha := range a.shared {
-		if !slices.Contains(wanted, sha) {
-			delete(a.shared, infohash)
-			a.nodeMu.Lock()
-			node := a.node
-			a.nodeMu.Unlock()
-			if node != nil {
-				node.Drop(infohash)
-			}
-		}
-	}
-	if err := a.cache.Prune(func(d manifest.Digest) bool { return slices.Contains(wanted, d) }); err != nil {
+	wanted := a.wanted(true)
+	if err := a.forget(func(d manifest.Digest) bool { return slices.Contains(wanted, d) }); err != nil {
 		a.log.Warn("pruning the cache", "err", err)
 	}
 }

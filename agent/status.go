@@ -57,6 +57,11 @@ type AppStatus struct {
 	SignedBy  []keys.ID          `json:"signed_by,omitempty"`
 	Freshness manifest.Freshness `json:"freshness"`
 
+	HoldUntil    time.Time       `json:"hold_until,omitzero"`    // the operator's hold; 9999-12-31T23:59:59Z has no end
+	Pin          string          `json:"pin,omitempty"`          // the one version the operator wants
+	RevertedFrom manifest.Digest `json:"reverted_from,omitzero"` // not installed again until something else is offered
+	Window       *WindowStatus   `json:"window,omitempty"`       // absent: an update may begin at any time
+
 	LastCheck *CheckStatus  `json:"last_check,omitempty"`
 	NextCheck time.Time     `json:"next_check,omitzero"`
 	Update    *UpdateStatus `json:"update,omitempty"` // the one under way, or the last one
@@ -79,6 +84,12 @@ type Offer struct {
 	Severity string          `json:"severity,omitempty"`
 	SHA256   manifest.Digest `json:"sha256,omitzero"` // zero when there is nothing for this platform
 	Length   int64           `json:"length,omitempty"`
+}
+
+// WindowStatus is how an app's maintenance windows stand.
+type WindowStatus struct {
+	Open    bool      `json:"open"`
+	Changes time.Time `json:"changes,omitzero"` // when they open, or close; zero for never
 }
 
 // CheckStatus is how the last check ended.

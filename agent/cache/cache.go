@@ -197,17 +197,38 @@ func Check(ctx context.Context, r io.Reader, d manifest.Digest, length int64) er
 	return nil
 }
 
-// Stored lists the verified files, by name; their content is not read.
-func (c *Cache) Stored() ([]manifest.Digest, error) {
+// File is one download.
+type File struct {
+	SHA256 manifest.Digest
+	Bytes  int64 // on disk; of an unfinished one, as far as it has come
+	Whole  bool  // verified; else unfinished
+}
+
+// Stored lists the downloads, by name; their content is not read.
+func (c *Cache) Stored() ([]File, error) {
 	entries, err := os.ReadDir(c.dir)
 	if err != nil {
 		return nil, failure(err, "listing the cache")
 	}
-	var all []manifest.Digest
+	all := []File{}
 	for _, e := range entries {
-		if d, err := manifest.ParseDigest(e.Name()); err == nil && e.Type().IsRegular() {
-			all = append(all, d)
+		name, rest, _ := strings.Cut(e.Name(), ".")
+		d, err := manifest.ParseDigest(name)
+		if err != nil || !e.Type().IsRegular() {
+			continue
 		}
+		fi, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // meanwhile
+		}
+		if err != nil {
+			return nil, failure(err, "listing the cache")
+		}
+		f := File{SHA256: d, Bytes: fi.Size(), Whole: rest == ""}
+		if !f.Whole {
+			f.Bytes = min(f.Bytes, allocated(fi)) // put together in any order, it has holes
+		}
+		all = append(all, f)
 	}
 	return all, nil
 }

@@ -30,6 +30,12 @@ func allocated(fi fs.FileInfo) int64 {
 	return 0
 }
 
+// SameDisk reports whether two paths that are there are on one file system.
+func SameDisk(a, b string) bool {
+	var x, y unix.Stat_t
+	return unix.Stat(a, &x) == nil && unix.Stat(b, &y) == nil && x.Dev == y.Dev
+}
+
 // IsNoSpace reports whether err says that the disk, or a quota of it, is full.
 func IsNoSpace(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 

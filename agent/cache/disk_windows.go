@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/windows"
 )
@@ -22,6 +24,11 @@ func freeSpace(dir string) (int64, error) {
 }
 
 func allocated(fs.FileInfo) int64 { return 0 }
+
+// SameDisk reports whether two paths are on one file system.
+func SameDisk(a, b string) bool {
+	return strings.EqualFold(filepath.VolumeName(a), filepath.VolumeName(b))
+}
 
 // IsNoSpace reports whether err says that the disk is full.
 func IsNoSpace(err error) bool { return errors.Is(err, windows.ERROR_DISK_FULL) }

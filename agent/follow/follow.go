@@ -119,6 +119,20 @@ func (f *Follower) Root() (*manifest.Root, manifest.Digest) {
 	return f.trust.Root(), f.trust.Repo()
 }
 
+// SetPin has another pin of the same fleet count from now on: one with higher floors.
+func (f *Follower) SetPin(ctx context.Context, pin *state.Pin) error {
+	select {
+	case f.cycling <- struct{}{}:
+		defer func() { <-f.cycling }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.c.Pin, f.trust = pin, nil // what is stored is opened again, above the new floors
+	return f.load(ctx, nil)
+}
+
 // Local returns what is remembered beside the trust. Changes are kept by SetLocal.
 func (f *Follower) Local() state.Local {
 	f.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"time"
 
 	"shoal/internal/durable"
 	"shoal/internal/fault"
@@ -29,6 +30,7 @@ type Pin struct {
 	MinRoot     int64            `json:"min_root,omitempty"`
 	MinSequence map[string]Order `json:"min_sequence,omitempty"` // by "app/channel", or [AnyChannel]
 	TOFU        bool             `json:"tofu"`                   // the pin itself came over the network
+	ResetAt     time.Time        `json:"reset_at,omitzero"`      // when an operator put it in the place of another fleet's
 }
 
 // Order is a manifest's place in its channel.
