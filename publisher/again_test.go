@@ -11,7 +11,7 @@ import (
 	"shoal/manifest/tree"
 )
 
-func (f *fleet) stored() *manifest.Manifest {
+func (f *testFleet) stored() *manifest.Manifest {
 	f.t.Helper()
 	env, err := manifest.ParseEnvelope(f.read(tree.Manifest(stable)), manifest.TypeManifest)
 	if err != nil {

@@ -38,10 +38,15 @@ func (bs builds) close() {
 	}
 }
 
-// readBuilds hashes the files of a release.
-func readBuilds(ctx context.Context, app, kind string, files []File) (_ builds, err error) {
+// readBuilds hashes the files of a release. In a fleet with a key their torrents are
+// private (BEP 27): nobody is told who has them but by the fleet's own ways.
+func (p *Publisher) readBuilds(ctx context.Context, app, kind string, files []File) (_ builds, err error) {
 	if len(files) == 0 {
 		return nil, fault.New(fault.Usage, "nothing to publish").Do("name the files: shoal publish --version V dist/%s-*", app)
+	}
+	keys, err := p.cfg.FleetKeys()
+	if err != nil {
+		return nil, err
 	}
 	var bs builds
 	defer func() {
@@ -51,29 +56,29 @@ func readBuilds(ctx context.Context, app, kind string, files []File) (_ builds, 
 	}()
 	seen := map[manifest.Platform]string{}
 	for _, f := range files {
-		p := f.Platform
-		if p == (manifest.Platform{}) {
-			if p, err = PlatformOf(f.Path); err != nil {
+		on := f.Platform
+		if on == (manifest.Platform{}) {
+			if on, err = PlatformOf(f.Path); err != nil {
 				return nil, err
 			}
 		}
-		if err := checkPlatform(p); err != nil {
+		if err := checkPlatform(on); err != nil {
 			return nil, err
 		}
-		if other, twice := seen[p]; twice {
-			return nil, fault.New(fault.Usage, "two files for %s", p).
+		if other, twice := seen[on]; twice {
+			return nil, fault.New(fault.Usage, "two files for %s", on).
 				Line("%q and %q: a machine could not choose.", other, f.Path).
-				Do("leave one out, or name a variant: --platform %s/VARIANT=FILE", p).
-				Fact("platform", p.String()).Fact("files", []string{other, f.Path})
+				Do("leave one out, or name a variant: --platform %s/VARIANT=FILE", on).
+				Fact("platform", on.String()).Fact("files", []string{other, f.Path})
 		}
-		seen[p] = f.Path
+		seen[on] = f.Path
 		b, err := openBuild(f.Path)
 		if err != nil {
 			return nil, err
 		}
 		bs = append(bs, b)
-		b.artifact = manifest.Artifact{Name: app, Kind: kind, OS: p.OS, Arch: p.Arch, Variant: p.Variant, Mode: modeOf(kind)}
-		if err := b.hash(ctx); err != nil {
+		b.artifact = manifest.Artifact{Name: app, Kind: kind, OS: on.OS, Arch: on.Arch, Variant: on.Variant, Mode: modeOf(kind)}
+		if err := b.hash(ctx, keys != nil); err != nil {
 			return nil, err
 		}
 	}
@@ -109,7 +114,7 @@ func openBuild(path string) (*build, error) {
 }
 
 // hash reads the file once, for its SHA-256 and its torrent.
-func (b *build) hash(ctx context.Context) error {
+func (b *build) hash(ctx context.Context, private bool) error {
 	length, err := b.file.Seek(0, io.SeekEnd)
 	if err == nil {
 		_, err = b.file.Seek(0, io.SeekStart)
@@ -119,8 +124,7 @@ func (b *build) hash(ctx context.Context) error {
 	}
 	sum := sha256.New()
 	a := &b.artifact
-	// Fleets have no key yet, so their torrents are open to stock clients too.
-	b.info, err = swarm.BuildInfo(ctx, io.TeeReader(b.file, sum), fileName(a), length, false)
+	b.info, err = swarm.BuildInfo(ctx, io.TeeReader(b.file, sum), fileName(a), length, private)
 	if err != nil {
 		return fault.New(codeOr(err, fault.IO), "hashing %q: %w", b.path, err).
 			Line("Nothing was published.").Fact("file", b.path)

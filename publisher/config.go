@@ -35,6 +35,10 @@ type Config struct {
 	// Mirrors are other places that serve copies of the repository: base URLs, or
 	// directories. What they have is compared before anything is signed.
 	Mirrors []string
+	// FleetKeyFile holds the fleet's key, and FleetCredentials is the directory in which a
+	// service manager hands one over, which goes before it. Without either the fleet is
+	// open: strangers can read what it releases.
+	FleetKeyFile, FleetCredentials string
 	// Logger receives what Serve does. If nil, nothing is logged.
 	Logger *slog.Logger
 	// Clock is the time source. If nil, it is time.Now.
@@ -64,9 +68,14 @@ type ServeConfig struct {
 	Listen string
 	// Swarm is where the origin seed listens, "host:port"; empty means DefaultSwarm.
 	Swarm string
-	// PublicURL is how machines reach Listen, "http://host:port". Empty: join links need
+	// PublicURL is how machines reach Listen, "https://host:port". Empty: join links need
 	// it said, and peers are sent to the address at which they reached us.
 	PublicURL string
+	// TLS is "auto", also when empty: HTTPS, with the fleet's own certificates, in a fleet
+	// with a key. "off" is HTTP, where nobody can show to be of the fleet.
+	TLS string
+	// OpenData lets strangers read the tree in a fleet with a key, not the tracker.
+	OpenData bool
 	// Up bounds what is given away, in bytes per second: to peers on the LAN, to peers
 	// elsewhere and over HTTP, each. Zero is no bound.
 	Up int64
@@ -112,6 +121,16 @@ func (c *Config) Validate() error {
 			return bad("serve.public_url", "%w", err)
 		}
 	}
+	switch c.Serve.TLS {
+	case "", "auto", "off":
+	default:
+		return bad("serve.tls", "%q is neither auto nor off", c.Serve.TLS)
+	}
+	if c.FleetKeyFile != "" {
+		if err := c.checkKeyed(); err != nil {
+			return err
+		}
+	}
 	for _, m := range c.Mirrors {
 		if _, err := parsePublicURL(m); m == "" || err != nil && strings.Contains(m, "://") {
 			return bad("mirrors", "%q is neither a base URL such as https://mirror.acme.lan/shoal nor a directory", m)
@@ -121,6 +140,31 @@ func (c *Config) Validate() error {
 		return bad("serve.up", "%d is not a rate", c.Serve.Up)
 	}
 	return nil
+}
+
+// checkKeyed reports what is wrong with c for a fleet with a key.
+func (c *Config) checkKeyed() error {
+	off := c.Serve.TLS == "off"
+	switch {
+	case off && !c.Serve.OpenData:
+		return fault.New(fault.Config, "serve.tls: off leaves no way to tell the fleet's machines from strangers").
+			Line("This fleet has a key, and what is served is for its machines alone.").
+			Do("leave serve.tls at auto").
+			Do("or say that strangers may read every release: serve.open_data: true, or --open-data").Fact("key", "serve.tls")
+	case !off && strings.HasPrefix(c.Serve.PublicURL, "http://"):
+		return fault.New(fault.Config, "serve.public_url: %q would be answered over https only", c.Serve.PublicURL).
+			Line("This fleet has a key, and its publisher serves with a certificate of the fleet.").
+			Do("serve.public_url: %q", "https"+strings.TrimPrefix(c.Serve.PublicURL, "http")).Fact("key", "serve.public_url")
+	}
+	return nil
+}
+
+// scheme is what Serve speaks.
+func (c *Config) scheme(keyed bool) string {
+	if keyed && c.Serve.TLS != "off" {
+		return "https"
+	}
+	return "http"
 }
 
 // Places are where copies of the repository are served: the mirrors, and Serve itself
@@ -138,7 +182,7 @@ func parsePublicURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" ||
 		u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fault.New(fault.Usage, "%q is not a base URL such as http://updates.acme.lan:7800", s)
+		return nil, fault.New(fault.Usage, "%q is not a base URL such as https://updates.acme.lan:7800", s)
 	}
 	u.Path = strings.TrimRight(u.Path, "/")
 	return u, nil

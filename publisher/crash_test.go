@@ -18,7 +18,7 @@ import (
 
 // whole fails unless an agent believes the tree's manifest and everything it names is
 // there. It returns the version.
-func (f *fleet) whole(t *testing.T) string {
+func (f *testFleet) whole(t *testing.T) string {
 	t.Helper()
 	v, err := f.agent()
 	if err != nil {

@@ -42,7 +42,7 @@ func firstRelease(ctx context.Context) error {
 	if err := os.WriteFile(build, []byte("a program"), 0o755); err != nil {
 		return err
 	}
-	p, err := publisher.Open(publisher.Config{Store: fleet.Store, App: "acme"})
+	p, err := publisher.Open(publisher.Config{Store: fleet.Store, App: "acme", FleetKeyFile: fleet.FleetKey})
 	if err != nil {
 		return err
 	}

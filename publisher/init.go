@@ -17,6 +17,7 @@ import (
 	"shoal/manifest"
 	"shoal/manifest/tree"
 	"shoal/publisher/repo"
+	"shoal/swarm/fleet"
 )
 
 // How long things are believed unless InitRequest says otherwise.
@@ -24,6 +25,8 @@ const (
 	DefaultMaxValidity  = 90 * 24 * time.Hour
 	DefaultRootValidity = 2 * 365 * 24 * time.Hour
 )
+
+const fleetKeyName = "fleet" // beside the other keys
 
 // InitRequest says what fleet to make.
 type InitRequest struct {
@@ -37,6 +40,8 @@ type InitRequest struct {
 
 	MaxValidity  time.Duration // longest a release is believed; zero means DefaultMaxValidity
 	RootValidity time.Duration // how long root is; zero means DefaultRootValidity
+
+	NoFleetKey bool // make an open fleet: whoever reaches it can read its releases
 
 	KeyDir     string // where the keys go; must be set
 	ConfigFile string // publisher.yaml; must be set
@@ -56,6 +61,8 @@ type InitResult struct {
 	Channels     []manifest.Channel `json:"channels"`
 	RootKeys     []KeyFile          `json:"root_keys"`
 	ReleaseKeys  []KeyFile          `json:"release_keys"`
+	FleetKey     string             `json:"fleet_key,omitempty"`    // file; empty for an open fleet
+	FleetKeyID   string             `json:"fleet_key_id,omitempty"` // says which key it is, and not what
 	RootNeeds    int                `json:"root_threshold"`
 	ReleaseNeeds int                `json:"release_threshold"`
 	Protected    bool               `json:"passphrase"`
@@ -104,6 +111,12 @@ func (r *InitRequest) validate() error {
 		if _, err := parsePublicURL(r.PublicURL); err != nil {
 			return err
 		}
+		if !r.NoFleetKey && strings.HasPrefix(r.PublicURL, "http://") {
+			return fault.New(fault.Usage, "--public-url %q would be answered over https only", r.PublicURL).
+				Line("A fleet with a key is served with a certificate of its own.").
+				Do("--public-url %q", "https"+strings.TrimPrefix(r.PublicURL, "http")).
+				Do("or make an open fleet, whose releases strangers can read: --no-fleet-key")
+		}
 	}
 	return nil
 }
@@ -146,6 +159,9 @@ func Init(ctx context.Context, req InitRequest) (*InitResult, error) {
 	for _, ch := range req.Channels {
 		res.Channels = append(res.Channels, manifest.Channel{App: req.App, Name: ch})
 	}
+	if !req.NoFleetKey {
+		res.FleetKey = filepath.Join(req.KeyDir, fleetKeyName)
+	}
 	there, missing, err := res.look()
 	switch {
 	case err != nil:
@@ -179,6 +195,10 @@ func (res *InitResult) look() (there, missing []string, err error) {
 			return nil, nil, fault.New(fault.Permission, "looking for %q: %w", path, err)
 		}
 	}
+	// A fleet that is there is as it is, open or not; a key that is there alone is somebody's.
+	if _, err := os.Lstat(res.FleetKey); err == nil && len(missing) > 0 {
+		there = append(there, res.FleetKey)
+	}
 	return there, missing, nil
 }
 
@@ -205,6 +225,11 @@ func (res *InitResult) fromRepository() error {
 		}
 	}
 	res.FleetID, res.Already = manifest.FleetID(state.Trust.Repo()), true
+	if k, err := fleet.Read(res.FleetKey); err == nil {
+		res.FleetKeyID = k.IDs()[0]
+	} else {
+		res.FleetKey = ""
+	}
 	for _, files := range [][]KeyFile{res.RootKeys, res.ReleaseKeys} {
 		for i := range files {
 			if pub, err := keys.ReadPublic(files[i].Path + ".pub"); err == nil {
@@ -249,6 +274,16 @@ func (res *InitResult) make(ctx context.Context, req InitRequest) error {
 		if err := keys.WritePrivate(path, s, passphrase); err != nil {
 			return writing(path, err)
 		}
+	}
+	if res.FleetKey != "" {
+		k, err := fleet.Generate()
+		if err == nil {
+			err = k.Write(res.FleetKey)
+		}
+		if err != nil {
+			return writing(res.FleetKey, err)
+		}
+		res.FleetKeyID = k.IDs()[0]
 	}
 	if _, err := repo.Create(req.Store, env.Marshal()); err != nil {
 		return err
@@ -355,7 +390,14 @@ func configText(req InitRequest, res *InitResult) []byte {
 	if req.PublicURL != "" {
 		fmt.Fprintf(&b, "  public_url: %q\n", req.PublicURL)
 	} else {
-		b.WriteString("  # How machines reach this publisher; join links need it.\n  # public_url: \"http://updates.acme.lan:7800\"\n")
+		scheme := "https"
+		if res.FleetKey == "" {
+			scheme = "http"
+		}
+		fmt.Fprintf(&b, "  # How machines reach this publisher; join links need it.\n  # public_url: \"%s://updates.acme.lan:7800\"\n", scheme)
+	}
+	if res.FleetKey != "" {
+		fmt.Fprintf(&b, "fleet_key_file: %q\n", beside(res.FleetKey))
 	}
 	fmt.Fprintf(&b, "store: %q\n", beside(req.Store))
 	return []byte(b.String())

@@ -16,6 +16,7 @@ import (
 	"shoal/keys"
 	"shoal/manifest"
 	"shoal/publisher/repo"
+	"shoal/swarm/fleet"
 )
 
 func initRequest(dir string) InitRequest {
@@ -216,5 +217,55 @@ func TestInitRefuses(t *testing.T) {
 				t.Errorf("a refused init wrote %v", left)
 			}
 		})
+	}
+}
+
+func TestInitMakesAFleetKey(t *testing.T) {
+	req := initRequest(t.TempDir())
+	req.PublicURL = "http://updates.example:7800"
+	if _, err := Init(t.Context(), req); !errors.Is(err, fault.Usage) || !strings.Contains(err.Error(), "https only") {
+		t.Errorf("a public URL of http: %v", err)
+	}
+	req.PublicURL = "https://updates.example:7800"
+	res, err := Init(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := fleet.Read(res.FleetKey) // which checks its mode, too
+	if err != nil || k.IDs()[0] != res.FleetKeyID || filepath.Dir(res.FleetKey) != req.KeyDir {
+		t.Errorf("fleet key %s %s: %v, %v", res.FleetKey, res.FleetKeyID, k, err)
+	}
+	again, err := Init(t.Context(), req)
+	if err != nil || !again.Already || again.FleetKeyID != res.FleetKeyID {
+		t.Errorf("again: %+v, %v", again, err)
+	}
+
+	open := initRequest(t.TempDir())
+	open.NoFleetKey = true
+	made, err := Init(t.Context(), open)
+	if err != nil || made.FleetKey != "" {
+		t.Errorf("an open fleet: %+v, %v", made, err)
+	}
+	open.NoFleetKey = false // whoever forgets it is told what is there
+	if again, err := Init(t.Context(), open); err != nil || !again.Already || again.FleetKey != "" {
+		t.Errorf("an open fleet again: %+v, %v", again, err)
+	}
+	for dir, keyed := range map[string]bool{filepath.Dir(req.ConfigFile): true, filepath.Dir(open.ConfigFile): false} {
+		text, err := os.ReadFile(filepath.Join(dir, "publisher.yaml"))
+		if err != nil || strings.Contains(string(text), `fleet_key_file: "keys/fleet"`) != keyed {
+			t.Errorf("keyed %v: %v\n%s", keyed, err, text)
+		}
+	}
+
+	// A key whose fleet is gone is not taken for a new one.
+	left := initRequest(t.TempDir())
+	if err := os.MkdirAll(left.KeyDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Write(filepath.Join(left.KeyDir, "fleet")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Init(t.Context(), left); !errors.Is(err, fault.Usage) || !strings.Contains(err.Error(), "part of a fleet") {
+		t.Errorf("beside a left key: %v", err)
 	}
 }

@@ -38,7 +38,7 @@ func (p *Publisher) Link(req LinkRequest) (*link.Link, error) {
 	if len(l.At) == 0 {
 		if p.cfg.Serve.PublicURL == "" {
 			return nil, fault.New(fault.Config, "a link must say how machines reach this publisher").
-				Do("set serve.public_url in publisher.yaml").Do("or say it: --at http://updates.acme.lan:7800")
+				Do("set serve.public_url in publisher.yaml").Do("or say it: --at %s://updates.acme.lan:7800", p.cfg.scheme(p.cfg.FleetKeyFile != ""))
 		}
 		l.At = []string{p.cfg.Serve.PublicURL}
 		if peer := p.publicPeer(); peer != "" {

@@ -152,7 +152,7 @@ func (p *Publisher) draft(ctx context.Context, req *PublishRequest) (_ *drafted,
 			Line("A version is 1 to 64 of letters, digits, dot, plus, underscore and hyphen.").Do("give one: --version 1.0.0")
 	}
 	d := &drafted{}
-	if d.bs, err = readBuilds(ctx, req.Channel.App, req.Kind, req.Files); err != nil {
+	if d.bs, err = p.readBuilds(ctx, req.Channel.App, req.Kind, req.Files); err != nil {
 		return nil, err
 	}
 	if d.release, err = p.begin(ctx, req.Channel, req.DryRun || req.DraftOnly); err != nil {
@@ -271,7 +271,11 @@ func (p *Publisher) begin(ctx context.Context, name manifest.Channel, readOnly b
 		}
 		return nil, err
 	}
-	r.views = witness.Look(ctx, p.cfg.Places(), state.Trust, name)
+	via, err := p.cfg.Transport()
+	if err != nil {
+		return nil, err
+	}
+	r.views = witness.Look(ctx, via, p.cfg.Places(), state.Trust, name)
 	return r, r.readRole(state.Trust.Root())
 }
 

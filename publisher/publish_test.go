@@ -197,7 +197,7 @@ func TestBlockedIsCarriedForward(t *testing.T) {
 	m.Blocked = []manifest.Blocked{{SHA256: bad, Reason: "loses data"}}
 	m.Artifacts = slices.Clone(m.Artifacts)
 	good := f.request("1.0.1", "good build")
-	bs, err := readBuilds(t.Context(), "acme", manifest.KindBinary, good.Files)
+	bs, err := f.open().readBuilds(t.Context(), "acme", manifest.KindBinary, good.Files)
 	if err != nil {
 		t.Fatal(err)
 	}

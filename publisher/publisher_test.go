@@ -20,7 +20,7 @@ import (
 var stable = manifest.Channel{App: "acme", Name: "stable"}
 
 // fleet is a publisher with keys that are the same in every run.
-type fleet struct {
+type testFleet struct {
 	t       *testing.T
 	cfg     Config
 	root    *manifest.Root
@@ -32,9 +32,9 @@ type fleet struct {
 
 // newFleet makes a repository whose channel acme/stable needs so many of the named
 // release keys.
-func newFleet(t *testing.T, threshold int, release ...string) *fleet {
+func newFleet(t *testing.T, threshold int, release ...string) *testFleet {
 	t.Helper()
-	f := &fleet{t: t, rootKey: keystest.New(t, "root-1@acme"), now: time.Now().UTC().Truncate(time.Second), dist: t.TempDir()}
+	f := &testFleet{t: t, rootKey: keystest.New(t, "root-1@acme"), now: time.Now().UTC().Truncate(time.Second), dist: t.TempDir()}
 	f.cfg = Config{Store: filepath.Join(t.TempDir(), "store"), App: "acme", Clock: func() time.Time { return f.now }}
 	f.root = &manifest.Root{
 		Version: 1, Fleet: "acme", Issued: f.now, Expires: f.now.Add(DefaultRootValidity),
@@ -55,9 +55,9 @@ func newFleet(t *testing.T, threshold int, release ...string) *fleet {
 	return f
 }
 
-func (f *fleet) addKey(s keys.Signer) { f.root.Keys[s.Public().ID()] = s.Public().String() }
+func (f *testFleet) addKey(s keys.Signer) { f.root.Keys[s.Public().ID()] = s.Public().String() }
 
-func (f *fleet) draftRoot() []byte {
+func (f *testFleet) draftRoot() []byte {
 	f.t.Helper()
 	b, err := manifest.DraftRoot(f.root)
 	if err != nil {
@@ -66,7 +66,7 @@ func (f *fleet) draftRoot() []byte {
 	return b
 }
 
-func (f *fleet) sign(payload []byte, typ manifest.Type, signers ...keys.Signer) []byte {
+func (f *testFleet) sign(payload []byte, typ manifest.Type, signers ...keys.Signer) []byte {
 	f.t.Helper()
 	env := manifest.NewEnvelope(typ, payload)
 	for _, e := range keystest.Sign(f.t, string(typ), payload, signers...) {
@@ -78,7 +78,7 @@ func (f *fleet) sign(payload []byte, typ manifest.Type, signers ...keys.Signer) 
 }
 
 // nextRoot changes root as an operator's ceremony would.
-func (f *fleet) nextRoot(change func(*manifest.Root)) {
+func (f *testFleet) nextRoot(change func(*manifest.Root)) {
 	f.t.Helper()
 	prev := manifest.Sum(f.draftRoot())
 	f.root.Version++
@@ -90,7 +90,7 @@ func (f *fleet) nextRoot(change func(*manifest.Root)) {
 	f.write(tree.Root(f.root.Version), f.sign(f.draftRoot(), manifest.TypeRoot, f.rootKey))
 }
 
-func (f *fleet) open() *Publisher {
+func (f *testFleet) open() *Publisher {
 	f.t.Helper()
 	p, err := Open(f.cfg)
 	if err != nil {
@@ -100,7 +100,7 @@ func (f *fleet) open() *Publisher {
 }
 
 // build writes a file to publish.
-func (f *fleet) build(name, content string) string {
+func (f *testFleet) build(name, content string) string {
 	f.t.Helper()
 	path := filepath.Join(f.dist, name)
 	if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
@@ -110,7 +110,7 @@ func (f *fleet) build(name, content string) string {
 }
 
 // request publishes one linux/amd64 build with the content, signed by signers.
-func (f *fleet) request(version, content string, signers ...keys.Signer) PublishRequest {
+func (f *testFleet) request(version, content string, signers ...keys.Signer) PublishRequest {
 	f.t.Helper()
 	return PublishRequest{
 		Channel: stable, Version: version, Files: []File{{Path: f.build("acme-linux-amd64", content)}},
@@ -122,7 +122,7 @@ func with(signers ...keys.Signer) func(context.Context) ([]keys.Signer, error) {
 	return func(context.Context) ([]keys.Signer, error) { return signers, nil }
 }
 
-func (f *fleet) publish(version, content string) *PublishResult {
+func (f *testFleet) publish(version, content string) *PublishResult {
 	f.t.Helper()
 	res, err := f.open().Publish(f.t.Context(), f.request(version, content, f.release...))
 	if err != nil {
@@ -131,11 +131,11 @@ func (f *fleet) publish(version, content string) *PublishResult {
 	return res
 }
 
-func (f *fleet) path(name string) string {
+func (f *testFleet) path(name string) string {
 	return filepath.Join(repo.TreeDir(f.cfg.Store), filepath.FromSlash(name))
 }
 
-func (f *fleet) read(name string) []byte {
+func (f *testFleet) read(name string) []byte {
 	f.t.Helper()
 	b, err := os.ReadFile(f.path(name))
 	if err != nil {
@@ -144,7 +144,7 @@ func (f *fleet) read(name string) []byte {
 	return b
 }
 
-func (f *fleet) write(name string, b []byte) {
+func (f *testFleet) write(name string, b []byte) {
 	f.t.Helper()
 	if err := os.WriteFile(f.path(name), b, 0o644); err != nil {
 		f.t.Fatal(err)
@@ -152,7 +152,7 @@ func (f *fleet) write(name string, b []byte) {
 }
 
 // agent is what a machine with nothing but the pin and the tree believes.
-func (f *fleet) agent() (*manifest.Verified, error) {
+func (f *testFleet) agent() (*manifest.Verified, error) {
 	f.t.Helper()
 	first := f.read(tree.Root(1))
 	env, err := manifest.ParseEnvelope(first, manifest.TypeRoot)
@@ -177,7 +177,7 @@ func (f *fleet) agent() (*manifest.Verified, error) {
 }
 
 // snapshot is the content of every file of the tree.
-func (f *fleet) snapshot() map[string]string {
+func (f *testFleet) snapshot() map[string]string {
 	f.t.Helper()
 	files := map[string]string{}
 	err := filepath.WalkDir(repo.TreeDir(f.cfg.Store), func(path string, d os.DirEntry, err error) error {

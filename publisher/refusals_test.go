@@ -112,7 +112,7 @@ func TestRefusals(t *testing.T) {
 }
 
 // files is a request for files of the dist directory by name.
-func (f *fleet) files(names ...string) PublishRequest {
+func (f *testFleet) files(names ...string) PublishRequest {
 	req := PublishRequest{Channel: stable, Version: "1.2.0", Keys: with(f.release...), DraftDir: f.dist}
 	for _, n := range names {
 		req.Files = append(req.Files, File{Path: filepath.Join(f.dist, n)})

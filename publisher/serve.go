@@ -2,6 +2,7 @@ package publisher
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"shoal/internal/fault"
+	"shoal/publisher/gate"
 	"shoal/publisher/origin"
 	"shoal/publisher/tracker"
 	"shoal/swarm"
@@ -21,6 +23,8 @@ const (
 	headerTimeout   = 5 * time.Second  // a request's head must be here by then
 	answerTimeout   = 60 * time.Second // a document must be taken by then; a payload has its own rule
 	idleTimeout     = 30 * time.Second // a connection without a request is kept this long
+	maxConns        = 4096             // connections at a time
+	maxConnsFrom    = 512              // of one address; a site behind one is many machines
 	maxHeader       = 16 << 10
 	shutdownTimeout = 5 * time.Second // for answers under way when Serve ends
 )
@@ -30,11 +34,16 @@ type Serving struct {
 	HTTP  netip.AddrPort // documents, data, tracker
 	Swarm netip.AddrPort // BitTorrent
 	Seeds int            // payloads given away
+
+	Scheme   string // of HTTP: "http" or "https"
+	Keyed    bool   // the fleet has a key
+	OpenData bool   // and strangers read its releases all the same
 }
 
 // Serve is the origin: it serves the repository's tree over HTTP, seeds what current
-// manifests offer and answers for it as a tracker. What is published while it runs is
-// served within about a second. It returns when ctx is done, with nil, or when it
+// manifests offer and answers for it as a tracker. In a fleet with a key all of that is
+// for members alone, over TLS. What is published while it runs is served within about a
+// second. It returns when ctx is done, with nil, or when it
 // cannot go on. ready, unless nil, is called once, when all that is published already
 // is served.
 func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
@@ -45,13 +54,22 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 	if swarmListen == "" {
 		swarmListen = DefaultSwarm
 	}
+	member, err := p.cfg.member(p.cfg.Store)
+	if err != nil {
+		return err
+	}
+	if member != nil {
+		if err := p.cfg.checkKeyed(); err != nil {
+			return err
+		}
+	}
 	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
 	if err != nil {
 		return portError(listen, "serve.listen", "--listen", err)
 	}
 	defer ln.Close()
 	node, err := swarm.New(swarm.Config{
-		Listen: swarmListen, SuperSeed: true, Limits: swarm.Limits{Up: p.cfg.Serve.Up, LANUp: p.cfg.Serve.Up}, Logger: p.log,
+		Listen: swarmListen, Fleet: member, SuperSeed: true, Limits: swarm.Limits{Up: p.cfg.Serve.Up, LANUp: p.cfg.Serve.Up}, Logger: p.log,
 	})
 	if err != nil {
 		var busy *swarm.PortError
@@ -73,15 +91,25 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 		tracker: tracker.New(tracker.Config{Origin: where.from}),
 		seeds:   newSeeds(p, node),
 		http:    addrPort(ln.Addr()),
+		keyed:   member != nil, openData: p.cfg.Serve.OpenData,
+	}
+	serving := Serving{
+		HTTP: s.http, Swarm: node.Addr(), Scheme: p.cfg.scheme(s.keyed), Keyed: s.keyed, OpenData: s.keyed && s.openData,
+	}
+	doors := gate.New(ln, maxConns, maxConnsFrom)
+	var door net.Listener = doors
+	if serving.Scheme == "https" {
+		door = tls.NewListener(doors, member.Serving())
 	}
 	web := &http.Server{
-		Handler: s, ReadHeaderTimeout: headerTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout,
+		Handler: doors.Handler(s), ConnContext: doors.ConnContext,
+		ReadHeaderTimeout: headerTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		if err := web.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		if err := web.Serve(door); !errors.Is(err, http.ErrServerClosed) {
 			return fault.New(fault.IO, "serving HTTP: %w", err)
 		}
 		return nil
@@ -98,10 +126,14 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 	g.Go(func() error { where.follow(ctx); return nil })
 	g.Go(func() error {
 		s.seeds.follow(ctx, s.tracker, func() {
-			p.log.Info("serving", "http", s.http.String(), "swarm", node.Addr().String(), "seeds", s.seeds.count())
+			serving.Seeds = s.seeds.count()
+			p.log.Info("serving", "scheme", serving.Scheme, "http", s.http.String(), "swarm", node.Addr().String(), "seeds", serving.Seeds)
+			if serving.OpenData {
+				p.log.Warn("strangers may read every release", "because", "serve.open_data")
+			}
 			s.ready.Store(true)
 			if ready != nil {
-				ready(Serving{HTTP: s.http, Swarm: node.Addr(), Seeds: s.seeds.count()})
+				ready(serving)
 			}
 		})
 		return nil

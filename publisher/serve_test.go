@@ -29,7 +29,7 @@ import (
 
 // served is a publisher that serves, on sockets of its own.
 type served struct {
-	*fleet
+	*testFleet
 	Serving
 	stop func() error
 	log  *lockedBuffer
@@ -52,9 +52,9 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func serve(t *testing.T, f *fleet) *served {
+func serve(t *testing.T, f *testFleet) *served {
 	t.Helper()
-	s := &served{fleet: f, log: &lockedBuffer{}}
+	s := &served{testFleet: f, log: &lockedBuffer{}}
 	f.cfg.Serve.Listen, f.cfg.Serve.Swarm = "127.0.0.1:0", "127.0.0.1:0"
 	f.cfg.Logger = slog.New(slog.NewTextHandler(s.log, nil))
 	ctx, cancel := context.WithCancel(t.Context())

@@ -13,6 +13,7 @@ import (
 	"shoal/publisher/origin"
 	"shoal/publisher/tracker"
 	"shoal/swarm"
+	"shoal/swarm/fleet"
 )
 
 // server answers the origin's HTTP requests. It has no mux: a mux redirects what it
@@ -26,6 +27,9 @@ type server struct {
 	started time.Time
 	http    netip.AddrPort
 	ready   atomic.Bool
+
+	keyed    bool // the fleet has a key: what is here is for its members
+	openData bool // but the tree is for everyone
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -35,6 +39,10 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(headerTimeout))
 		w.Header().Set("Connection", "close")
 		http.Error(w, "nothing here takes a body", http.StatusRequestEntityTooLarge)
+		return
+	}
+	if !s.admits(r) {
+		w.WriteHeader(http.StatusForbidden) // and not a byte besides
 		return
 	}
 	switch r.URL.Path {
@@ -49,6 +57,24 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		s.files.ServeHTTP(w, r)
 	}
+}
+
+// admits reports whether the client may have what it asks for. In a fleet with a key that
+// takes a certificate of the fleet, whose chain the TLS handshake has verified.
+func (s *server) admits(r *http.Request) bool {
+	if !s.keyed {
+		return true
+	}
+	if _, ok := fleet.Peer(r.TLS); ok {
+		return true
+	}
+	switch r.URL.Path {
+	case "/healthz":
+		return true // says nothing but that somebody serves
+	case "/announce", "/scrape", "/api/v1/status":
+		return false // who is there, and what
+	}
+	return s.openData
 }
 
 // serveHealth answers 200 once everything published is served, and 503 before.

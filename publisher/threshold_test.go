@@ -125,7 +125,7 @@ func TestEnvelopeRefusals(t *testing.T) {
 		}, fault.Rollback},
 		{"a-build-that-is-not-here", func() string {
 			return envelope(func(m *manifest.Manifest) {
-				bs, err := readBuilds(t.Context(), "acme", "binary", f.request("2", "elsewhere").Files)
+				bs, err := f.open().readBuilds(t.Context(), "acme", "binary", f.request("2", "elsewhere").Files)
 				if err != nil {
 					t.Fatal(err)
 				}

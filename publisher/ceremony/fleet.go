@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"slices"
 	"time"
@@ -33,6 +34,9 @@ type Source struct {
 	// Store is a publisher's repository, and Places are where else it is served.
 	Store  string
 	Places []string
+	// Transport reaches those that are web servers, and Tree; nil trusts what the system
+	// trusts.
+	Transport http.RoundTripper
 	// Pin is the fleet id that must be found; nil takes any.
 	Pin *manifest.Digest
 	// Clock is the time source. If nil, it is time.Now.
@@ -51,6 +55,7 @@ type Fleet struct {
 	writer *repo.Writer // the repository's lock, where there is one
 	repo   *repo.Repo
 	places []string
+	via    http.RoundTripper
 	// given are the channels whose last release is known where no tree says it; nil
 	// where a tree does.
 	given map[manifest.Channel]bool
@@ -59,7 +64,7 @@ type Fleet struct {
 // Open reads and verifies the fleet. A repository is locked until Close when lock is
 // set, so that two people cannot give one number to two releases.
 func (s Source) Open(ctx context.Context, lock bool) (_ *Fleet, err error) {
-	f := &Fleet{now: s.time(), places: s.Places}
+	f := &Fleet{now: s.time(), places: s.Places, via: s.Transport}
 	defer func() {
 		if err != nil {
 			f.Close()
@@ -157,7 +162,7 @@ func (f *Fleet) fromStore(s Source, lock bool) (err error) {
 }
 
 func (f *Fleet) fromTree(ctx context.Context, s Source) error {
-	read, err := witness.Open(ctx, s.Tree)
+	read, err := witness.Open(ctx, s.Transport, s.Tree)
 	if err != nil {
 		return err
 	}

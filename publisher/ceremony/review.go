@@ -258,7 +258,7 @@ func (f *Fleet) look(ctx context.Context, ch manifest.Channel) []witness.View {
 	if f.given != nil || len(f.places) == 0 {
 		return nil
 	}
-	return witness.Look(ctx, f.places, f.state.Trust, ch)
+	return witness.Look(ctx, f.via, f.places, f.state.Trust, ch)
 }
 
 // SignRoot reviews the root in req.File and signs it. f may be nil for a first root; for

@@ -48,7 +48,7 @@ func PublishRoot(ctx context.Context, s Source, path string, dryRun bool) (*Publ
 	if _, err := repo.Open(s.Store); errors.Is(err, fault.NotFound) && d.Root.Version == 1 {
 		return res, res.create(ctx, s, d, env)
 	}
-	f, err := Source{Store: s.Store, Places: s.Places, Clock: s.Clock}.Open(ctx, !dryRun)
+	f, err := Source{Store: s.Store, Places: s.Places, Transport: s.Transport, Clock: s.Clock}.Open(ctx, !dryRun)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func (res *PublishedRoot) create(ctx context.Context, s Source, d *RootFile, env
 	}
 	for _, place := range s.Places {
 		// A publisher that starts over where another one serves already is a mistake.
-		read, err := witness.Open(ctx, place)
+		read, err := witness.Open(ctx, s.Transport, place)
 		if err != nil {
 			return err
 		}

@@ -13,9 +13,11 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +25,7 @@ import (
 
 	"shoal/manifest"
 	"shoal/manifest/tree"
+	"shoal/publisher/gate"
 )
 
 const (
@@ -34,7 +37,9 @@ const (
 	chunk     = 256 << 10
 	chunkTime = time.Minute
 
-	maxDownloads = 256 // at a time; more are asked to come back
+	// Downloads at a time, in all and for one address; more are asked to come back.
+	maxDownloads     = 256
+	maxDownloadsFrom = 32
 )
 
 // Tree is an http.Handler for the files in a directory. Its methods may be called
@@ -42,9 +47,12 @@ const (
 type Tree struct {
 	root      *os.Root
 	limit     *rate.Limiter // nil: none
-	slots     chan struct{}
 	given     atomic.Int64
 	chunkTime time.Duration
+
+	mu        sync.Mutex // guards what follows
+	downloads int
+	from      map[netip.Addr]int
 }
 
 // Open returns a handler for the tree in dir that gives away at most up bytes of
@@ -54,7 +62,7 @@ func Open(dir string, up int64) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Tree{root: root, slots: make(chan struct{}, maxDownloads), chunkTime: chunkTime}
+	t := &Tree{root: root, chunkTime: chunkTime, from: map[netip.Addr]int{}}
 	if up > 0 {
 		t.limit = rate.NewLimiter(rate.Limit(up), chunk)
 	}
@@ -95,14 +103,13 @@ func (t *Tree) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h := w.Header()
 	if payload(name) && r.Method == http.MethodGet {
-		select {
-		case t.slots <- struct{}{}:
-			defer func() { <-t.slots }()
-		default:
+		source := gate.Source(r.RemoteAddr)
+		if !t.begin(source) {
 			h.Set("Retry-After", "10")
 			http.Error(w, "too many downloads at once; the swarm has it too", http.StatusServiceUnavailable)
 			return
 		}
+		defer t.end(source)
 		w = &download{ResponseWriter: w, t: t, ctx: r.Context()}
 	}
 	h.Set("ETag", tag)
@@ -110,6 +117,27 @@ func (t *Tree) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", caching(name))
 	http.ServeContent(w, r, "", modTime(name, fi), f)
+}
+
+// begin takes a place among the downloads, if there is one for that address.
+func (t *Tree) begin(source netip.Addr) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.downloads >= maxDownloads || t.from[source] >= maxDownloadsFrom {
+		return false
+	}
+	t.downloads++
+	t.from[source]++
+	return true
+}
+
+func (t *Tree) end(source netip.Addr) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.downloads--
+	if t.from[source]--; t.from[source] == 0 {
+		delete(t.from, source)
+	}
 }
 
 // open opens a regular file of the tree. The root keeps links from leading out of it.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -79,10 +80,16 @@ func (s *site) get(name string, header ...string) (*http.Response, string) {
 	return resp, string(b)
 }
 
+func (s *site) downloads() int {
+	s.tree.mu.Lock()
+	defer s.tree.mu.Unlock()
+	return s.tree.downloads
+}
+
 // given is what was counted once no download is under way: a client may have its last
 // byte before the server has counted it.
 func (s *site) given() int64 {
-	for len(s.tree.slots) > 0 {
+	for s.downloads() > 0 {
 		time.Sleep(time.Millisecond)
 	}
 	return s.tree.Given()
@@ -264,12 +271,12 @@ func TestStalledReader(t *testing.T) {
 	}
 	defer conn.Close()
 	io.WriteString(conn, "GET /"+name+" HTTP/1.1\r\nHost: x\r\n\r\n")
-	for len(s.tree.slots) == 0 { // until the download has begun
+	for s.downloads() == 0 { // until the download has begun
 		if s.tree.Given() > 0 {
 			break
 		}
 	}
-	for len(s.tree.slots) > 0 { // until it was given up; it was never read
+	for s.downloads() > 0 { // until it was given up; it was never read
 		time.Sleep(time.Millisecond)
 	}
 	if given := s.tree.Given(); given >= 32<<20 {
@@ -284,10 +291,21 @@ func TestDownloadsAreLimitedInNumber(t *testing.T) {
 	s := newSite(t, 0)
 	name := s.data("payload")
 	s.put("m/acme/stable.json", "{}")
-	for range cap(s.tree.slots) {
-		s.tree.slots <- struct{}{}
+	here := netip.MustParseAddr("127.0.0.1")
+	for range maxDownloadsFrom {
+		s.tree.begin(here)
 	}
 	resp, _ := s.get(name)
+	if resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("one address has its share, and more: %s", resp.Status)
+	}
+	s.tree.end(here)
+	if resp, _ := s.get(name); resp.StatusCode != http.StatusOK {
+		t.Errorf("when one is over there is room for another: %s", resp.Status)
+	}
+	for i := 0; s.tree.begin(netip.AddrFrom4([4]byte{192, 0, 2, byte(i / maxDownloadsFrom)})); i++ { // everyone elsewhere
+	}
+	resp, _ = s.get(name)
 	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("%s, Retry-After %q", resp.Status, resp.Header.Get("Retry-After"))
 	}

@@ -15,6 +15,7 @@ import (
 
 	"shoal/internal/fault"
 	"shoal/publisher/repo"
+	"shoal/swarm/fleet"
 )
 
 const (
@@ -23,14 +24,15 @@ const (
 )
 
 // Open returns the reader of the tree at place: an http or https URL, or a directory.
-// It touches neither the network nor the disk.
-func Open(ctx context.Context, place string) (repo.Reader, error) {
+// It touches neither the network nor the disk. Web servers are asked over via; nil is a
+// transport that trusts those the system trusts.
+func Open(ctx context.Context, via http.RoundTripper, place string) (repo.Reader, error) {
 	u, err := url.Parse(place)
 	switch {
 	case place == "":
 		return nil, fault.New(fault.Usage, "a tree has no name")
 	case err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "":
-		return web(ctx, u), nil
+		return web(ctx, via, u), nil
 	case err == nil && strings.Contains(place, "://"):
 		return nil, fault.New(fault.Usage, "%q is neither an http or https URL nor a directory", place)
 	}
@@ -54,8 +56,11 @@ func dir(path string) repo.Reader {
 	}
 }
 
-func web(ctx context.Context, base *url.URL) repo.Reader {
-	client := &http.Client{CheckRedirect: checkRedirect}
+func web(ctx context.Context, via http.RoundTripper, base *url.URL) repo.Reader {
+	if via == nil {
+		via = fleet.Transport(nil)
+	}
+	client := &http.Client{Transport: via, CheckRedirect: checkRedirect}
 	return func(name string, limit int64) ([]byte, error) {
 		ctx, cancel := context.WithTimeout(ctx, answerTime)
 		defer cancel()

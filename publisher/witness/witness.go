@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -42,15 +43,15 @@ type View struct {
 }
 
 // Look compares every place with ours, all at once. With a zero channel it compares the
-// roots alone.
-func Look(ctx context.Context, places []string, ours *manifest.Trust, ch manifest.Channel) []View {
+// roots alone. Web servers are asked over via, as in [Open].
+func Look(ctx context.Context, via http.RoundTripper, places []string, ours *manifest.Trust, ch manifest.Channel) []View {
 	views := make([]View, len(places))
 	snap := ours.Snapshot()
 	var wg sync.WaitGroup
 	for i, place := range places {
 		wg.Go(func() {
 			views[i] = View{Place: place}
-			read, err := Open(ctx, place)
+			read, err := Open(ctx, via, place)
 			if err == nil {
 				err = views[i].look(read, snap, ch)
 			}

@@ -124,7 +124,7 @@ func (fs files) dir(t *testing.T) string {
 
 func (fs files) state(t *testing.T) *repo.State {
 	t.Helper()
-	read, err := witness.Open(t.Context(), fs.dir(t))
+	read, err := witness.Open(t.Context(), nil, fs.dir(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestLook(t *testing.T) {
 			}
 			next := manifest.Order{Epoch: 1, Sequence: ch.Last.Sequence + 1}
 			for _, place := range []string{place, server.URL} {
-				views := witness.Look(t.Context(), []string{place}, ours.Trust, stable)
+				views := witness.Look(t.Context(), nil, []string{place}, ours.Trust, stable)
 				err := witness.Refuse(views, stable, ch.Last, next, manifest.Digest{}, false)
 				switch {
 				case row.refuse == "" && err != nil:
@@ -238,7 +238,7 @@ func TestRefuseLetsAJumpPass(t *testing.T) {
 		{"above-one-and-not-the-other", []string{fork, ahead}, 3, true, false},
 		{"another-root", []string{rooted}, 99, true, false},
 	} {
-		views := witness.Look(t.Context(), row.places, ours.Trust, stable)
+		views := witness.Look(t.Context(), nil, row.places, ours.Trust, stable)
 		err := witness.Refuse(views, stable, last, manifest.Order{Epoch: 1, Sequence: row.next}, manifest.Digest{}, row.jump)
 		if (err == nil) != row.passes {
 			t.Errorf("%s: %v", row.name, err)
@@ -256,7 +256,7 @@ func TestPlacesThatDoNotAnswer(t *testing.T) {
 	away := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", http.StatusFound) }))
 	defer away.Close()
 	places := []string{closed.URL, broken.URL, away.URL, filepath.Join(t.TempDir(), "not-mounted"), "ftp://example/", ""}
-	views := witness.Look(t.Context(), places, ours.Trust, stable)
+	views := witness.Look(t.Context(), nil, places, ours.Trust, stable)
 	if err := witness.Refuse(views, stable, manifest.Order{}, manifest.Order{Epoch: 1, Sequence: 1}, manifest.Digest{}, false); err != nil {
 		t.Errorf("a place that does not answer stops a release: %v", err)
 	}
