@@ -73,6 +73,9 @@ func (p *Publisher) PublishEnvelope(ctx context.Context, req EnvelopeRequest) (*
 		return nil, err
 	}
 	defer bs.close()
+	if err := bs.checkTrees(ctx); err != nil {
+		return nil, err
+	}
 	if req.DryRun {
 		res := r.result(m, bs)
 		res.DryRun = true

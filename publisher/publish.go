@@ -155,6 +155,10 @@ func (p *Publisher) draft(ctx context.Context, req *PublishRequest) (_ *drafted,
 	if d.bs, err = p.readBuilds(ctx, req.Channel.App, req.Kind, req.Files); err != nil {
 		return nil, err
 	}
+	if err := d.bs.checkTrees(ctx); err != nil {
+		d.bs.close()
+		return nil, err
+	}
 	if d.release, err = p.begin(ctx, req.Channel, req.DryRun || req.DraftOnly); err != nil {
 		d.bs.close()
 		return nil, err
