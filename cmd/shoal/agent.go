@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"shoal/agent"
+	"shoal/internal/fault"
 	"shoal/manifest"
 )
 
@@ -19,7 +21,8 @@ func newAgentCmd(c *cli) *cobra.Command {
 	}
 	cmd.AddCommand(
 		newAgentJoinCmd(c), newAgentRunCmd(c), newAgentStatusCmd(c), newAgentCheckCmd(c),
-		newAgentUpdateCmd(c), newAgentLogCmd(c), newAgentLeaveCmd(c), newAgentInitCmd(c),
+		newAgentUpdateCmd(c), newAgentRevertCmd(c), newAgentHoldCmd(c), newAgentPauseCmd(c), newAgentResumeCmd(c),
+		newAgentPinCmd(c), newAgentUnpinCmd(c), newAgentLogCmd(c), newAgentCacheCmd(c), newAgentLeaveCmd(c), newAgentInitCmd(c),
 	)
 	return cmd
 }
@@ -61,6 +64,46 @@ func (f *channelFlags) apps(cfg agent.Config, args []string) ([]string, error) {
 	return apps, nil
 }
 
+// one is the followed app that flags and arguments mean, where it can only be one.
+func (f *channelFlags) one(cfg agent.Config, args []string) (string, error) {
+	apps, err := f.apps(cfg, args)
+	if err != nil {
+		return "", err
+	}
+	if len(apps) == 0 {
+		app, err := followed(cfg, "", "")
+		return app, err
+	}
+	if len(apps) > 1 {
+		return "", usagef("one channel at a time")
+	}
+	return apps[0], nil
+}
+
+// withAgent runs do on this machine's agent: the running one, or one that works for this
+// command alone.
+func (c *cli) withAgent(ctx context.Context, cfg agent.Config, do func(context.Context, agent.Handle) error) error {
+	cfg.Logger = c.log() // a person reads this, not a journal
+	ctx, cancel := c.withTimeout(ctx, 0)
+	defer cancel()
+	h, err := agent.Connect(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	return do(ctx, h)
+}
+
+// commanded is the configuration, and the apps of it that the command line means.
+func (c *cli) commanded(channel *channelFlags, args []string) (agent.Config, []string, error) {
+	cfg, err := c.agentConfig()
+	if err != nil {
+		return cfg, nil, err
+	}
+	apps, err := channel.apps(cfg, args)
+	return cfg, apps, err
+}
+
 // followed is the one app that follows the channel; either name may be empty.
 func followed(cfg agent.Config, app, channel string) (string, error) {
 	var fit []string
@@ -74,11 +117,17 @@ func followed(cfg agent.Config, app, channel string) (string, error) {
 	case 1:
 		return fit[0], nil
 	case 0:
+		if len(cfg.Apps) == 0 {
+			return "", fault.New(fault.Config, "no app is configured").Do("shoal agent join LINK --target PATH")
+		}
 		e := usagef("this machine follows no channel %q", wanted)
 		for _, a := range cfg.Apps {
 			e.Line("It follows %s/%s.", a.Name, a.Channel)
 		}
 		return "", e
+	}
+	if wanted == "" {
+		return "", usagef("this machine follows %s", strings.Join(fit, " and ")).Do("say which: APP/CHANNEL")
 	}
 	return "", usagef("%q means %s", wanted, strings.Join(fit, " and ")).Do("say which: --app APP")
 }

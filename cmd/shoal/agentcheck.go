@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"time"
@@ -37,27 +38,17 @@ detail and next. The exit status is the code's, never 10 or 11. docs/conformance
 			if err := once.unused(cmd); err != nil {
 				return err
 			}
-			cfg, err := c.agentConfig()
+			cfg, apps, err := c.commanded(&channel, args)
 			if err != nil {
 				return err
 			}
-			cfg.Logger = c.log() // a person reads this, not a journal
-			apps, err := channel.apps(cfg, args)
-			if err != nil {
-				return err
-			}
-			ctx, cancel := c.withTimeout(cmd.Context(), 0)
-			defer cancel()
-			h, err := agent.Connect(ctx, cfg)
-			if err != nil {
-				return err
-			}
-			defer h.Close()
-			checks, err := h.Check(ctx, apps)
-			if err != nil {
-				return err
-			}
-			return c.tellChecks(checks)
+			return c.withAgent(cmd.Context(), cfg, func(ctx context.Context, h agent.Handle) error {
+				checks, err := h.Check(ctx, apps)
+				if err != nil {
+					return err
+				}
+				return c.tellChecks(checks)
+			})
 		},
 	}
 	channel.add(cmd)

@@ -48,11 +48,7 @@ func newAgentLogCmd(c *cli) *cobra.Command {
 		Example: `  shoal agent log
   shoal agent log --release 2.4.1`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := c.agentConfig()
-			if err != nil {
-				return err
-			}
-			apps, err := channel.apps(cfg, args)
+			cfg, apps, err := c.commanded(&channel, args)
 			if err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"shoal/agent"
+	"shoal/agent/state"
 	"shoal/internal/fault"
 	"shoal/manifest"
 )
@@ -90,15 +91,26 @@ func writeAppStatus(w io.Writer, s *agent.Status, app agent.AppStatus, now time.
 		if app.Why.Code != fault.OK {
 			text += "  [" + string(app.Why.Code) + "]"
 		}
-		if app.Why.Next != "" {
-			text += "   " + app.Why.Next
+		if app.Why.Until.After(now) {
+			text += "  (in " + roughly(app.Why.Until.Sub(now)) + ")"
 		}
 		row("why", "%s", text)
+		if app.Why.Next != "" {
+			row("next", "%s", app.Why.Next)
+		}
+	}
+	if app.HoldUntil.Equal(state.NoEnd) {
+		row("held", "by this machine's operator; to end it: shoal agent resume")
+	} else if app.HoldUntil.After(now) {
+		row("held", "by this machine's operator until %s; to end it: shoal agent resume", moment(app.HoldUntil))
+	}
+	if app.Pin != "" {
+		row("pinned", "to %s by this machine's operator; to end it: shoal agent unpin", app.Pin)
 	}
 	if o := app.Offered; o != nil && o.SHA256 != app.SHA256 {
 		row("offered", "%s %s", o.Version, humanize.IBytes(uint64(max(o.Length, 0))))
 	}
-	row("last check", "%s", checkText(app, now))
+	row("last check", "%s  (%s)", checkText(app, now), windowText(app.Window))
 	if app.Freshness != manifest.FreshNone && app.Freshness != "" {
 		row("beacon", "%s", app.Freshness)
 	}
@@ -116,7 +128,7 @@ func writeAppStatus(w io.Writer, s *agent.Status, app agent.AppStatus, now time.
 		for _, version := range app.Previous {
 			names = append(names, orUnknown(version))
 		}
-		row("previous", "%s kept beside the target", strings.Join(names, ", "))
+		row("previous", "%s kept beside the target (shoal agent revert)", strings.Join(names, ", "))
 	}
 }
 
@@ -125,6 +137,21 @@ func left(t, now time.Time) string {
 		return "EXPIRED " + roughly(now.Sub(t)) + " ago"
 	}
 	return roughly(t.Sub(now)) + " left"
+}
+
+// windowText says when an update may begin.
+func windowText(w *agent.WindowStatus) string {
+	switch {
+	case w == nil:
+		return "window: any time"
+	case w.Open && w.Changes.IsZero():
+		return "window: open"
+	case w.Open:
+		return "window: open until " + moment(w.Changes)
+	case w.Changes.IsZero():
+		return "window: closed"
+	}
+	return "window: opens " + moment(w.Changes)
 }
 
 func checkText(app agent.AppStatus, now time.Time) string {

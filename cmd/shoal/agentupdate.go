@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -28,8 +29,9 @@ func newAgentUpdateCmd(c *cli) *cobra.Command {
 		Short: "Install what the channel asks for now",
 		Example: `  shoal agent update
   shoal agent update --once --state ./check --source ./tree --app acme --channel stable --out ./acme`,
-		Long: `Neither --override nor --retry skips a check: a release the publisher has paused, held or blocked
-is not installed, and what does not verify never is.
+		Long: `--override does not wait for a wave, a maintenance window or a hold of this machine's operator. No flag
+skips a check: a release that the publisher has paused, held or blocked is not installed, nor is one
+that a pin or a revert keeps away, and what does not verify never is.
 
 With --once nothing is installed: the verified artifact is written to --out, whole, or what was
 there stays. The answer is that of agent check --once.`,
@@ -46,31 +48,21 @@ there stays. The answer is that of agent check --once.`,
 			if err := once.unused(cmd); err != nil {
 				return err
 			}
-			cfg, err := c.agentConfig()
+			cfg, apps, err := c.commanded(&channel, args)
 			if err != nil {
 				return err
 			}
-			cfg.Logger = c.log() // a person reads this, not a journal
-			apps, err := channel.apps(cfg, args)
-			if err != nil {
-				return err
-			}
-			ctx, cancel := c.withTimeout(cmd.Context(), 0)
-			defer cancel()
-			h, err := agent.Connect(ctx, cfg)
-			if err != nil {
-				return err
-			}
-			defer h.Close()
-			if !wait && !h.Serving() {
-				return usagef("no agent is running that would go on: --wait=false needs one").Do("shoal agent run")
-			}
-			lines := progressLines{c: c, last: map[string]shownProgress{}}
-			updated, err := h.Update(ctx, apps, choice, wait, lines.show)
-			if err != nil {
-				return err
-			}
-			return c.tellUpdated(updated, wait)
+			return c.withAgent(cmd.Context(), cfg, func(ctx context.Context, h agent.Handle) error {
+				if !wait && !h.Serving() {
+					return usagef("no agent is running that would go on: --wait=false needs one").Do("shoal agent run")
+				}
+				lines := progressLines{c: c, last: map[string]shownProgress{}}
+				updated, err := h.Update(ctx, apps, choice, wait, lines.show)
+				if err != nil {
+					return err
+				}
+				return c.tellUpdated(updated, wait)
+			})
 		},
 	}
 	channel.add(cmd)
