@@ -119,8 +119,8 @@ type Label struct{ Name, Value string }
 type AppConfig struct {
 	Name    string // the app's name in the channel
 	Channel string
-	Target  string // absolute path of the program that is replaced
-	Kind    string // must equal the artifact's; empty means "binary"
+	Target  string // absolute path of what is replaced; for a tree, the directory that holds it
+	Kind    string // must equal the artifact's: "binary" (also when empty) or "tree"
 	Variant string // chosen artifact variant; empty means none
 
 	Service ServiceConfig
@@ -274,8 +274,11 @@ func (a AppConfig) validate() error {
 	if !filepath.IsAbs(a.Target) {
 		return bad("target %q is not an absolute path", a.Target)
 	}
-	if a.Kind != manifest.KindBinary {
-		return bad("kind %q is not one this agent can install (binary)", a.Kind)
+	if a.Kind != manifest.KindBinary && a.Kind != manifest.KindTree {
+		return bad("kind %q is not one this agent can install (binary, tree)", a.Kind)
+	}
+	if a.Kind != manifest.KindBinary && a.Swap != "" {
+		return bad("swap is for binaries alone")
 	}
 	if a.Keep < 0 {
 		return bad("keep %d is negative", a.Keep)

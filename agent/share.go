@@ -35,6 +35,9 @@ func (a *Agent) seed(ctx context.Context, p *manifest.Payload, t apply.Target) e
 	}
 	path := a.cache.Path(p.SHA256)
 	if _, err := os.Stat(path); err != nil {
+		if t.Kind == apply.KindTree {
+			return nil // what was unpacked cannot be given; what is fetched next can
+		}
 		path = t.Path // its hash is the artifact's: the full payload is the program itself
 	}
 	node, err := a.swarm(a.cfg.Listen)
