@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"shoal/swarm/ban"
 	"shoal/swarm/fleet"
 )
 
@@ -38,6 +39,7 @@ type conn struct {
 	net.Conn
 	tr      *transport
 	remote  netip.AddrPort // without a zone
+	shown   netip.AddrPort // what the engine is shown instead; set before it has the connection
 	dialled bool
 	member  fleet.Identity // who it is with, in a fleet with a key; guarded by tr.mu until the engine has it
 	class   atomic.Int32
@@ -72,7 +74,18 @@ var errPoked = errors.New("something to deliver")
 
 // RemoteAddr implements net.Conn. It has no zone: the engine panics when it bans a peer
 // whose address has one.
-func (c *conn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.remote) }
+func (c *conn) RemoteAddr() net.Addr { return peerAddr{shown: c.shown, real: c.remote} }
+
+// suspect is who would be banned for what comes over the connection.
+func (c *conn) suspect() ban.Suspect { return ban.Suspect{Identity: c.member, At: c.remote} }
+
+// A peerAddr is the address of a peer as the engine has it. String is what the engine
+// knows it by, dials and bans; AddrPort is what it tells other peers.
+type peerAddr struct{ shown, real netip.AddrPort }
+
+func (peerAddr) Network() string            { return "tcp" }
+func (a peerAddr) String() string           { return a.shown.String() }
+func (a peerAddr) AddrPort() netip.AddrPort { return a.real }
 
 func (c *conn) Class() Class { return Class(c.class.Load()) }
 

@@ -16,6 +16,9 @@ var (
 	// ErrBusy says that the node is fetching this torrent, or serves it already.
 	ErrBusy = errors.New("torrent is already in use by this node")
 
+	// errBanned says that a peer is kept out for a while.
+	errBanned = errors.New("banned for a while, for what it sent")
+
 	// ErrClosed says that the node was closed, or the torrent dropped, before the call
 	// could finish.
 	ErrClosed = errors.New("swarm node is closed or the torrent was dropped")

@@ -3,11 +3,12 @@ package swarm
 import (
 	"context"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"time"
 
 	"github.com/anacrolix/torrent"
+
+	"shoal/swarm/ban"
 )
 
 const (
@@ -60,11 +61,14 @@ func (s *share) offer(known []string) {
 		s.n.learn(name, addrs)
 		for _, a := range addrs {
 			if !connected[a] && a != s.n.tr.local {
-				offers = append(offers, torrent.PeerInfo{Addr: tcpAddr(a), Source: torrent.PeerSourceDirect})
+				offers = append(offers, s.n.peerInfo(a, torrent.PeerSourceDirect))
 			}
 		}
 	}
 	s.lib.AddPeers(offers)
 }
 
-func tcpAddr(a netip.AddrPort) *net.TCPAddr { return net.TCPAddrFromAddrPort(a) }
+// peerInfo is a peer to be dialled, for the engine.
+func (n *Node) peerInfo(a netip.AddrPort, source torrent.PeerSource) torrent.PeerInfo {
+	return torrent.PeerInfo{Addr: peerAddr{shown: n.tr.bans.Alias(ban.Suspect{At: a}), real: a}, Source: source}
+}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"shoal/swarm/announce"
+	"shoal/swarm/ban"
 )
 
 const (
@@ -33,6 +34,7 @@ type Node struct {
 
 	closing sync.Once
 	closed  chan struct{}
+	left    chan struct{} // has one element after a peer has left
 
 	mu       sync.Mutex // guards what follows; never held while the engine is called
 	torrents map[[20]byte]*share
@@ -66,7 +68,7 @@ func New(c Config) (*Node, error) {
 	n := &Node{
 		log: c.Logger, tr: tr,
 		trackers: announce.New(announce.Config{Transport: c.TrackerTransport, UserAgent: clientName, Logger: c.Logger}),
-		closed:   make(chan struct{}), torrents: make(map[[20]byte]*share),
+		closed:   make(chan struct{}), left: make(chan struct{}, 1), torrents: make(map[[20]byte]*share),
 	}
 	if c.SuperSeed {
 		tr.super = n.superShare
@@ -80,6 +82,7 @@ func New(c Config) (*Node, error) {
 	n.cl.AddListener(tr)
 	n.cl.AddDialer(tr)
 	n.running.Go(n.watchClasses)
+	n.running.Go(n.watchBans)
 	return n, nil
 }
 
@@ -135,6 +138,36 @@ func (n *Node) Addr() netip.AddrPort { return n.tr.local }
 func (n *Node) SetLimits(l Limits) {
 	n.tr.limits.set(Limits{Up: max(0, l.Up), Down: max(0, l.Down), LANUp: max(0, l.LANUp), LANDown: max(0, l.LANDown)})
 }
+
+// watchBans finds out whom the engine has banned.
+func (n *Node) watchBans() {
+	known := make(map[string]struct{})
+	for {
+		select {
+		case <-n.left:
+		case <-n.ctx.Done():
+			return
+		}
+		for _, ip := range n.cl.BadPeerIPs() {
+			if _, ok := known[ip]; ok {
+				continue
+			}
+			known[ip] = struct{}{}
+			a, err := netip.ParseAddr(ip)
+			if err != nil {
+				continue
+			}
+			if who, ok := n.tr.bans.Found(a.Unmap()); ok {
+				n.log.Warn("banned a peer that sent bad pieces", "peer", who.At.String(), "for", ban.Time)
+				n.tr.expel(who)
+			}
+		}
+	}
+}
+
+// LiftBans lets those in again who are kept out for what they sent. A ban ends by itself
+// within an hour.
+func (n *Node) LiftBans() { n.tr.bans.Lift() }
 
 // watchClasses keeps up with addresses that change: of origins given by name, and of this
 // machine.

@@ -104,6 +104,15 @@ func (s *share) count() (traffic, int) {
 	return sum, len(live)
 }
 
+// realAddr is where a peer of the engine's is.
+func realAddr(a torrent.PeerRemoteAddr) netip.AddrPort {
+	if ours, ok := a.(peerAddr); ok {
+		return ours.real
+	}
+	remote, _ := netip.ParseAddrPort(a.String()) // from peer exchange
+	return remote
+}
+
 // reachable returns the addresses at which connected peers accept connections.
 func (s *share) reachable() map[netip.AddrPort]bool {
 	s.pmu.Lock()
@@ -125,7 +134,7 @@ func (s *share) reachable() map[netip.AddrPort]bool {
 func (n *Node) peerAdded(pc *torrent.PeerConn) {
 	pc.LocalLtepProtocolMap = extensions
 	pc.PeerMaxRequests = firstRequests
-	remote, _ := netip.ParseAddrPort(pc.RemoteAddr.String())
+	remote := realAddr(pc.RemoteAddr)
 	p := &peer{pc: pc, remote: unmap(remote), dialled: pc.Discovery != torrent.PeerSourceIncoming, allows: firstRequests, since: time.Now()}
 	p.member = n.tr.member(p.remote, p.dialled)
 	if !p.dialled {
@@ -184,6 +193,10 @@ func (n *Node) peerDelivered(e torrent.ReceivedUsefulDataEvent) {
 }
 
 func (n *Node) peerClosed(pc *torrent.PeerConn) {
+	select {
+	case n.left <- struct{}{}: // the engine may have banned it
+	default:
+	}
 	t := pc.Torrent()
 	if t == nil {
 		return // it never got as far as a torrent

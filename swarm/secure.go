@@ -26,13 +26,14 @@ type Refused struct {
 	Plain      int64 // began with something else than TLS
 	Strangers  int64 // spoke TLS without a certificate of the fleet
 	Unfinished int64 // said too little, too late, or went away
+	Banned     int64 // is banned for what it sent before; in an open fleet too
 }
 
 // refusals is Refused while it is counted.
-type refusals struct{ plain, strangers, unfinished atomic.Int64 }
+type refusals struct{ plain, strangers, unfinished, banned atomic.Int64 }
 
 func (r *refusals) stats() Refused {
-	return Refused{Plain: r.plain.Load(), Strangers: r.strangers.Load(), Unfinished: r.unfinished.Load()}
+	return Refused{Plain: r.plain.Load(), Strangers: r.strangers.Load(), Unfinished: r.unfinished.Load(), Banned: r.banned.Load()}
 }
 
 // unfinished reports whether a connection ended before it came to a decision.

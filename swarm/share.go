@@ -143,7 +143,7 @@ func (a announced) Offer(peers []netip.AddrPort) {
 	var offers []torrent.PeerInfo
 	for _, p := range peers {
 		if p != a.s.n.tr.local {
-			offers = append(offers, torrent.PeerInfo{Addr: tcpAddr(p), Source: torrent.PeerSourceTracker})
+			offers = append(offers, a.s.n.peerInfo(p, torrent.PeerSourceTracker))
 		}
 	}
 	a.s.lib.AddPeers(offers)

@@ -25,8 +25,10 @@ type Stats struct {
 	// Members is how many members of the fleet there are connections with now; zero in an
 	// open fleet.
 	Members int
-	// Refused counts those that are none, or did not show it.
+	// Refused counts those that are none, or did not show it, or are banned.
 	Refused Refused
+	// Bans are of peers that sent bad pieces within the last hour.
+	Bans int
 }
 
 // TorrentStats is the share of one torrent, since it was added.
@@ -70,6 +72,7 @@ func (n *Node) Stats() Stats {
 		st.WireUp[c] = n.tr.up[c].Load()
 	}
 	st.Members, st.Refused = n.tr.countMembers(), n.tr.refused.stats()
+	st.Bans = n.tr.bans.Count()
 	return st
 }
 

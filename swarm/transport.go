@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"shoal/swarm/ban"
 	"shoal/swarm/fleet"
 )
 
@@ -39,6 +40,7 @@ type transport struct {
 
 	dialling, accepting *tls.Config // of a fleet with a key, else nil
 	refused             refusals
+	bans                *ban.List
 
 	down, up [numClasses]atomic.Int64 // bytes on the wire
 
@@ -65,7 +67,7 @@ func newTransport(listen string, member *fleet.Member, classes *classifier, log 
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	t := &transport{
-		ln: ln, local: addrPort(ln.Addr()), log: log, classes: classes,
+		ln: ln, local: addrPort(ln.Addr()), log: log, classes: classes, bans: ban.New(time.Now, member != nil),
 		ctx: ctx, stop: stop, done: make(chan struct{}), secured: make(chan *conn),
 		conns: make(map[*conn]struct{}), accepted: make(map[netip.AddrPort]*conn),
 	}
@@ -115,9 +117,10 @@ func (t *transport) acceptMembers() {
 			return
 		}
 		t.running.Go(func() {
-			if t.secure(t.ctx, c) != nil || !t.welcome(c) {
+			if t.secure(t.ctx, c) != nil || !t.pass(c) || !t.welcome(c) {
 				return
 			}
+			c.shown = t.bans.Alias(c.suspect())
 			select {
 			case t.secured <- c:
 			case <-t.done:
@@ -134,7 +137,14 @@ func (t *transport) accept() (*conn, error) {
 		nc, err := t.ln.Accept()
 		switch {
 		case err == nil:
-			if c := t.wrap(nc, addrPort(nc.RemoteAddr()), false); t.admit(c) {
+			c := t.wrap(nc, addrPort(nc.RemoteAddr()), false)
+			if t.accepting == nil {
+				if !t.pass(c) {
+					continue
+				}
+				c.shown = t.bans.Alias(c.suspect())
+			}
+			if t.admit(c) {
 				return c, nil
 			}
 			continue
@@ -162,15 +172,15 @@ type queue []*conn
 // push adds c. If the queue is over its bounds it returns who has to go.
 func (q *queue) push(c *conn) (victim *conn) {
 	*q = append(*q, c)
-	source := from(c.remote.Addr())
+	source := ban.Source(c.remote.Addr())
 	same := 0
 	for _, w := range *q {
-		if from(w.remote.Addr()) == source {
+		if ban.Source(w.remote.Addr()) == source {
 			same++
 		}
 	}
 	for _, w := range *q {
-		if same > maxWaitingFromAddr && from(w.remote.Addr()) == source ||
+		if same > maxWaitingFromAddr && ban.Source(w.remote.Addr()) == source ||
 			same <= maxWaitingFromAddr && len(*q) > maxWaiting {
 			return w
 		}
@@ -225,14 +235,30 @@ func (t *transport) welcome(c *conn) bool {
 	return true
 }
 
-// from is what counts as one source of connections: an IPv4 address, or the network
-// (/64) an IPv6 host can choose addresses in.
-func from(a netip.Addr) netip.Addr {
-	if a.Is6() {
-		p, _ := a.WithZone("").Prefix(64)
-		return p.Addr()
+// pass reports whether whoever is at the other end of c may be a peer now, and closes c
+// if not.
+func (t *transport) pass(c *conn) bool {
+	if t.bans.Welcome(c.suspect()) {
+		return true
 	}
-	return a
+	t.refused.banned.Add(1)
+	c.Close()
+	return false
+}
+
+// expel closes the connections with somebody who has been banned.
+func (t *transport) expel(who ban.Suspect) {
+	t.mu.Lock()
+	var theirs []*conn
+	for c := range t.conns {
+		if t.bans.Same(c.suspect(), who) {
+			theirs = append(theirs, c)
+		}
+	}
+	t.mu.Unlock()
+	for _, c := range theirs {
+		c.Close()
+	}
 }
 
 // greet notes that the peer that dialled us from remote has finished its handshake.
@@ -265,9 +291,13 @@ func (t *transport) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	remote = unmap(remote)
-	if a := remote.Addr(); a.IsUnspecified() || a.IsMulticast() || remote.Port() == 0 || remote == t.local {
+	shown := unmap(remote)
+	remote = t.bans.Real(shown)
+	if a := remote.Addr(); !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || remote.Port() == 0 || remote == t.local {
 		return nil, fmt.Errorf("dialling %q: not the address of a peer", addr)
+	}
+	if t.dialling == nil && !t.bans.Welcome(ban.Suspect{At: remote}) {
+		return nil, fmt.Errorf("dialling %q: %w", remote, errBanned)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -277,6 +307,7 @@ func (t *transport) Dial(ctx context.Context, addr string) (net.Conn, error) {
 		return nil, err
 	}
 	c := t.wrap(nc, remote, true)
+	c.shown = shown
 	t.mu.Lock()
 	shut := t.shut
 	if !shut {
@@ -289,6 +320,12 @@ func (t *transport) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	}
 	if err := t.secure(ctx, c); err != nil {
 		return nil, err
+	}
+	if t.dialling != nil {
+		if !t.pass(c) {
+			return nil, fmt.Errorf("dialling %q: %w", remote, errBanned)
+		}
+		t.bans.Turned(shown, c.suspect())
 	}
 	return c, nil
 }
@@ -311,7 +348,7 @@ func (t *transport) wrap(nc net.Conn, remote netip.AddrPort, dialled bool) *conn
 	if t.accepting != nil {
 		nc = t.seal(nc, dialled)
 	}
-	c := &conn{Conn: nc, tr: t, remote: remote, dialled: dialled, closed: make(chan struct{})}
+	c := &conn{Conn: nc, tr: t, remote: remote, shown: remote, dialled: dialled, closed: make(chan struct{})}
 	c.classify()
 	if t.super != nil {
 		c.super = newOfferer(c, t.super)

@@ -5,8 +5,8 @@
 // behind the same address.
 //
 // The torrent engine finds out who sent bad pieces, but bans IP addresses, and until the
-// process ends. So it is shown an address that stands for the suspect alone, and another
-// one once a ban is over.
+// process ends. So it is shown aliases: addresses that stand for the suspect alone, and
+// are others once a ban is over.
 package ban
 
 import (
@@ -32,12 +32,12 @@ const (
 	maxAliases = 4096 // that the engine may still speak of; the oldest is forgotten first
 )
 
-// aliases are of 100::/64, where nobody is (RFC 6666).
-var aliases = [8]byte{1}
+// network is that of aliases: 100::/64, where nobody is (RFC 6666).
+var network = [8]byte{1}
 
 // Suspect is whom a ban is about.
 type Suspect struct {
-	Identity [32]byte       // of a member of the fleet; zero in a fleet without a key
+	Identity [32]byte       // of a member of the fleet; zero if there is none, or it is not known yet
 	At       netip.AddrPort // where it is
 }
 
@@ -46,12 +46,12 @@ type key string
 
 func (s Suspect) member() bool { return s.Identity != [32]byte{} }
 
-func (s Suspect) key() key {
+func (l *List) key(s Suspect) key {
 	switch {
 	case s.member():
 		return key("member " + string(s.Identity[:]))
-	case s.At.Addr().IsLoopback():
-		// Here the nodes of one machine are told apart.
+	case l.keyed, s.At.Addr().IsLoopback():
+		// The nodes of one machine, or behind one address, are told apart.
 		return key("at " + s.At.String())
 	}
 	return key("at " + Source(s.At.Addr()).String())
@@ -70,13 +70,19 @@ func Source(a netip.Addr) netip.Addr {
 // List holds the bans of a node. Its methods may be called concurrently.
 type List struct {
 	clock func() time.Time
+	keyed bool
 
 	mu      sync.Mutex // guards what follows
 	until   map[key]time.Time
 	lives   map[key]uint32 // how often each was banned
-	aliases map[netip.Addr]Suspect
+	aliases map[netip.Addr]*alias
 	order   []netip.Addr // of aliases, oldest first
 	sources map[netip.Addr]*source
+}
+
+type alias struct {
+	who  Suspect
+	made key // what it was made of
 }
 
 type source struct {
@@ -86,11 +92,11 @@ type source struct {
 	strict time.Time // until then, because somebody there was banned
 }
 
-// New returns a list without bans.
-func New(clock func() time.Time) *List {
+// New returns a list without bans, for a fleet with a key or without.
+func New(clock func() time.Time, keyed bool) *List {
 	return &List{
-		clock: clock, until: make(map[key]time.Time), lives: make(map[key]uint32),
-		aliases: make(map[netip.Addr]Suspect), sources: make(map[netip.Addr]*source),
+		clock: clock, keyed: keyed, until: make(map[key]time.Time), lives: make(map[key]uint32),
+		aliases: make(map[netip.Addr]*alias), sources: make(map[netip.Addr]*source),
 	}
 }
 
@@ -98,7 +104,8 @@ func New(clock func() time.Time) *List {
 func (l *List) Welcome(s Suspect) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return !l.banned(s.key()) && (!s.member() || s.At.Addr().IsLoopback() || l.counted(s.key(), Source(s.At.Addr())))
+	who := l.key(s)
+	return !l.banned(who) && (!s.member() || s.At.Addr().IsLoopback() || l.counted(who, Source(s.At.Addr())))
 }
 
 // banned is called with l.mu held.
@@ -142,54 +149,80 @@ func (l *List) counted(who key, at netip.Addr) bool {
 }
 
 // Alias returns the address by which the engine is to know s. In a fleet without a key it
-// is the real one until that has been banned once, because the engine tells peers of it.
-func (l *List) Alias(s Suspect) netip.Addr {
+// is the real one until that has been banned once, because the engine tells the peer; but
+// on this machine, where it would be the same for all.
+func (l *List) Alias(s Suspect) netip.AddrPort {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	who := s.key()
-	alias, lives := s.At.Addr(), l.lives[who]
-	if s.member() || lives > 0 {
+	who := l.key(s)
+	shown, lives := s.At.Addr(), l.lives[who]
+	if l.keyed || lives > 0 || shown.IsLoopback() {
 		sum := sha256.Sum256(append(binary.BigEndian.AppendUint32(nil, lives), who...))
-		alias = netip.AddrFrom16([16]byte(append(aliases[:], sum[:8]...)))
+		shown = netip.AddrFrom16([16]byte(append(network[:], sum[:8]...)))
 	}
-	if _, ok := l.aliases[alias]; !ok {
+	if l.aliases[shown] == nil {
 		if len(l.order) >= maxAliases {
 			delete(l.aliases, l.order[0])
 			l.order = l.order[1:]
 		}
-		l.order = append(l.order, alias)
+		l.order = append(l.order, shown)
+		l.aliases[shown] = &alias{who: s, made: who}
 	}
-	l.aliases[alias] = s
-	return alias
+	return netip.AddrPortFrom(shown, s.At.Port())
+}
+
+// Real returns the address that an alias was made of.
+func (l *List) Real(shown netip.AddrPort) netip.AddrPort {
+	if b := shown.Addr().As16(); [8]byte(b[:8]) != network {
+		return shown
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a := l.aliases[shown.Addr()]; a != nil {
+		return a.who.At
+	}
+	return netip.AddrPort{}
+}
+
+// Turned notes who is where an alias was dialled.
+func (l *List) Turned(shown netip.AddrPort, out Suspect) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a := l.aliases[shown.Addr()]; a != nil {
+		a.who = out
+	}
 }
 
 // Found notes that the engine has banned an alias. It returns whom that is about, unless
 // it was known already.
-func (l *List) Found(alias netip.Addr) (Suspect, bool) {
+func (l *List) Found(shown netip.Addr) (Suspect, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s, ok := l.aliases[alias]
-	if !ok {
+	a := l.aliases[shown]
+	if a == nil {
 		return Suspect{}, false
 	}
-	delete(l.aliases, alias)
+	delete(l.aliases, shown)
 	if len(l.until) >= maxBans {
 		forget(l.until, func(t time.Time) time.Time { return t })
 	}
-	now, who := l.clock(), s.key()
 	if len(l.lives) >= 2*maxBans {
 		clear(l.lives)
 	}
-	l.lives[who]++
+	now, who := l.clock(), l.key(a.who)
 	l.until[who] = now.Add(Time)
-	if at := l.sources[Source(s.At.Addr())]; at != nil {
+	l.lives[who]++
+	if a.made != who {
+		l.lives[a.made]++
+	}
+	if at := l.sources[Source(a.who.At.Addr())]; at != nil {
 		at.left, at.strict = min(at.left, newAfterBan), now.Add(Time)
 	}
-	return s, true
+	return a.who, true
 }
 
 // Same reports whether a ban of one is a ban of the other.
-func Same(a, b Suspect) bool { return a.key() == b.key() }
+func (l *List) Same(a, b Suspect) bool { return l.key(a) == l.key(b) }
 
 // Lift ends all bans.
 func (l *List) Lift() {

@@ -37,19 +37,19 @@ func TestWhomABanStrikes(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := &clock{time.Unix(1e9, 0)}
-			l := New(c.time)
+			l := New(c.time, test.bad.member())
 			if !l.Welcome(test.bad) || !l.Welcome(test.other) {
 				t.Fatal("somebody is banned to begin with")
 			}
 			first := l.Alias(test.bad)
-			s, ok := l.Found(first)
+			s, ok := l.Found(first.Addr())
 			if !ok || s != test.bad {
 				t.Fatalf("found %v, %v", s, ok)
 			}
-			if l.Welcome(test.bad) || l.Welcome(test.other) == test.struck || Same(test.bad, test.other) != test.struck || l.Count() != 1 {
+			if l.Welcome(test.bad) || l.Welcome(test.other) == test.struck || l.Same(test.bad, test.other) != test.struck || l.Count() != 1 {
 				t.Errorf("bad is welcome: %v; other: %v, want %v; %d bans", l.Welcome(test.bad), l.Welcome(test.other), !test.struck, l.Count())
 			}
-			if _, ok := l.Found(first); ok {
+			if _, ok := l.Found(first.Addr()); ok {
 				t.Error("it is found twice")
 			}
 			c.now = c.now.Add(Time - time.Second)
@@ -73,18 +73,18 @@ func TestWhomABanStrikes(t *testing.T) {
 
 func TestOpenFleetsShowRealAddresses(t *testing.T) {
 	s := open("10.0.0.1:1000")
-	if got := New(time.Now).Alias(s); got != s.At.Addr() {
+	if got := New(time.Now, false).Alias(s); got != s.At {
 		t.Errorf("the alias is %v", got)
 	}
 }
 
 func TestFreshKeysDoNotUndoABan(t *testing.T) {
 	c := &clock{time.Unix(1e9, 0)}
-	l := New(c.time)
+	l := New(c.time, true)
 	const at = "10.0.0.1:1000"
 	l.Welcome(member(0, at))
 	l.Welcome(member(1, at))
-	l.Found(l.Alias(member(0, at)))
+	l.Found(l.Alias(member(0, at)).Addr())
 	welcome := func(from int) (n int) {
 		for i := range 1000 {
 			if l.Welcome(member(from+i, at)) {
@@ -103,7 +103,7 @@ func TestFreshKeysDoNotUndoABan(t *testing.T) {
 	if n := welcome(2000); n != newIdentities {
 		t.Errorf("%d new keys were welcome when the ban was over, want %d", n, newIdentities)
 	}
-	l.Found(l.Alias(member(2000, at)))
+	l.Found(l.Alias(member(2000, at)).Addr())
 	l.Lift()
 	if !l.Welcome(member(2000, at)) || l.Count() != 0 {
 		t.Error("the ban was not lifted")
@@ -112,18 +112,43 @@ func TestFreshKeysDoNotUndoABan(t *testing.T) {
 
 func TestNothingGrows(t *testing.T) {
 	c := &clock{time.Unix(1e9, 0)}
-	l := New(c.time)
+	l := New(c.time, true)
 	for i := range 3 * maxAliases {
 		c.now = c.now.Add(time.Millisecond)
 		s := member(i, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 1).String())
 		l.Welcome(s)
 		if i%2 == 0 {
-			l.Found(l.Alias(s))
+			l.Found(l.Alias(s).Addr())
 		} else {
 			l.Alias(s)
 		}
 	}
 	if len(l.until) > maxBans || len(l.lives) > 2*maxBans || len(l.aliases) > maxAliases || len(l.order) > maxAliases || len(l.sources) > maxSources {
 		t.Errorf("kept %d bans, %d lives, %d aliases (%d), %d sources", len(l.until), len(l.lives), len(l.aliases), len(l.order), len(l.sources))
+	}
+}
+
+// Who is dialled is known by an address until the handshake has said who it is.
+func TestDialledMembers(t *testing.T) {
+	c := &clock{time.Unix(1e9, 0)}
+	l := New(c.time, true)
+	at, neighbour := open("10.0.0.1:7801"), open("10.0.0.1:7802")
+	shown := l.Alias(at)
+	if shown == l.Alias(neighbour) || l.Real(shown) != at.At || l.Real(at.At) != at.At {
+		t.Fatalf("the alias %v of %v stands for %v", shown, at.At, l.Real(shown))
+	}
+	bad := member(7, "10.0.0.1:7801")
+	l.Turned(shown, bad)
+	if s, ok := l.Found(shown.Addr()); !ok || s != bad {
+		t.Fatalf("found %v, %v", s, ok)
+	}
+	if l.Welcome(bad) || l.Welcome(member(7, "10.0.0.9:1")) || !l.Welcome(member(8, "10.0.0.1:7801")) || !l.Welcome(neighbour) {
+		t.Error("the ban is not of the member that was found there")
+	}
+	if again := l.Alias(at); again == shown || l.Real(again) != at.At {
+		t.Errorf("the engine would not dial %v again: it is shown %v, which stands for %v", at.At, again, l.Real(again))
+	}
+	if got := l.Real(netip.MustParseAddrPort("[100::1]:1")); got.IsValid() {
+		t.Errorf("an alias of nobody stands for %v", got)
 	}
 }

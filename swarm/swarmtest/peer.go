@@ -29,6 +29,12 @@ func NewPeer(t testing.TB, listen string, infohash [20]byte, pieces int, answer 
 	if err != nil {
 		t.Skipf("skipped: a second loopback address is needed: %v", err)
 	}
+	return ServePeer(t, ln, infohash, pieces, answer)
+}
+
+// ServePeer is NewPeer on a listener of the test's, which may speak TLS.
+func ServePeer(t testing.TB, ln net.Listener, infohash [20]byte, pieces int, answer func(index, begin, length uint32) []byte) *Peer {
+	t.Helper()
 	p := &Peer{Addr: ln.Addr().String(), answer: answer}
 	copy(p.handshake[:], "\x13BitTorrent protocol")
 	copy(p.handshake[28:], infohash[:])

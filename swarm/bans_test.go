@@ -1,0 +1,110 @@
+package swarm_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"shoal/swarm"
+	"shoal/swarm/fleet"
+	"shoal/swarm/swarmtest"
+)
+
+func zeros(_, _, length uint32) []byte { return make([]byte, length) }
+
+// lie has a member of the fleet, or with nil anybody, claim to have c.
+func lie(t *testing.T, m *fleet.Member, c *content) *swarmtest.Peer {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m != nil {
+		ln = tls.NewListener(ln, m.Accepting())
+	}
+	return swarmtest.ServePeer(t, ln, c.info.Ref().Infohash, c.info.Pieces(), zeros)
+}
+
+// eventually waits until cond holds.
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	ctx := withPatience(t)
+	for !cond() {
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatal(what)
+		}
+	}
+}
+
+// A member is banned for what it sent, whatever port it comes from, and nobody else at its
+// address is; when the ban is over it may come back.
+func TestBansAreOfMembers(t *testing.T) {
+	k := newKeys(t)
+	bad := member(t, k)
+	c, later := newContent(t, 2<<20), newContent(t, 1<<20)
+	seed := newSeed(t, c, swarm.Config{Fleet: member(t, k), Limits: swarm.Limits{LANUp: 4 << 20}})
+	liar := lie(t, bad, c)
+	n := newNode(t, swarm.Config{Fleet: member(t, k)})
+	dst := filepath.Join(t.TempDir(), "got")
+	if _, err := n.Fetch(withPatience(t), c.info, dst, swarm.FetchOptions{Peers: []string{liar.Addr, seed.Addr().String()}}); err != nil {
+		t.Fatal(err)
+	}
+	c.check(t, dst)
+	if liar.Requests.Load() == 0 {
+		t.Fatal("nothing was asked of the liar")
+	}
+	eventually(t, "the liar was not banned", func() bool { return n.Stats().Bans == 1 })
+
+	again := lie(t, bad, later)
+	o := swarm.FetchOptions{Peers: []string{again.Addr}, TotalTimeout: time.Second}
+	_, err := n.Fetch(withPatience(t), later.info, filepath.Join(t.TempDir(), "later"), o)
+	var deadline *swarm.DeadlineError
+	if !errors.As(err, &deadline) || again.Requests.Load() != 0 || n.Stats().Refused.Banned == 0 {
+		t.Errorf("fetching from a banned member: %v; it was asked %d times; %d refused", err, again.Requests.Load(), n.Stats().Refused.Banned)
+	}
+
+	n.LiftBans()
+	if n.Stats().Bans != 0 {
+		t.Error("there still are bans")
+	}
+	ctx, cancel := context.WithCancel(withPatience(t))
+	ended := make(chan error)
+	go func() {
+		_, err := n.Fetch(ctx, later.info, filepath.Join(t.TempDir(), "later"), swarm.FetchOptions{Peers: []string{again.Addr}})
+		ended <- err
+	}()
+	eventually(t, "after its ban the member was not asked", func() bool { return again.Requests.Load() > 0 })
+	cancel()
+	<-ended
+}
+
+// In an open fleet nobody is known by more than an address; here, where one machine has
+// several nodes, with the port.
+func TestBansInAnOpenFleet(t *testing.T) {
+	c := newContent(t, 2<<20)
+	seed := newSeed(t, c, swarm.Config{Limits: swarm.Limits{LANUp: 4 << 20}})
+	liar := lie(t, nil, c)
+	n := newNode(t, swarm.Config{})
+	dst := filepath.Join(t.TempDir(), "got")
+	o := swarm.FetchOptions{Peers: []string{liar.Addr, seed.Addr().String()}}
+	if _, err := n.Fetch(withPatience(t), c.info, dst, o); err != nil {
+		t.Fatal(err)
+	}
+	c.check(t, dst)
+	eventually(t, "the liar was not banned", func() bool { return n.Stats().Bans == 1 })
+	// It has served its purpose: the honest peer, at the same address, is not affected.
+	n.Drop(c.info.Ref().Infohash)
+	asked := liar.Requests.Load()
+	if _, err := n.Fetch(withPatience(t), c.info, filepath.Join(t.TempDir(), "again"), o); err != nil {
+		t.Fatal(err)
+	}
+	if liar.Requests.Load() != asked {
+		t.Error("a banned peer was asked again")
+	}
+}
