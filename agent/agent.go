@@ -19,6 +19,7 @@ import (
 	"shoal/keys"
 	"shoal/manifest"
 	"shoal/swarm"
+	"shoal/swarm/fleet"
 )
 
 // Agent is one machine's agent. Open makes one, which then holds the lock of its state
@@ -34,6 +35,7 @@ type Agent struct {
 	store   *state.Store
 	cache   *cache.Cache
 	engine  *apply.Engine
+	member  *fleet.Member // nil in an open fleet
 	sources []source.Source
 
 	ctx       context.Context // of everything in the background; from Open to Close
@@ -79,8 +81,9 @@ type app struct {
 
 // trouble is why an update was not begun, or not finished, that is tried again.
 type trouble struct {
-	d   manifest.Digest // of what was to be installed
-	err error
+	d     manifest.Digest // of what was to be installed
+	state manifest.AppState
+	err   error
 }
 
 // Open takes the state directory, verifies what it holds as far as that goes without
@@ -103,8 +106,7 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	if err := checkPin(cfg, pin); err != nil {
 		return nil, err
 	}
-	sources, err := openSources(cfg)
-	if err != nil {
+	if _, err := cfg.fleetKeys(); err != nil {
 		return nil, err
 	}
 	store, err := state.Open(cfg.StateDir, cfg.AnchorFile)
@@ -112,7 +114,7 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 		return nil, err
 	}
 	a := &Agent{
-		cfg: cfg, log: cfg.Logger, store: store, pin: pin, sources: sources,
+		cfg: cfg, log: cfg.Logger, store: store, pin: pin,
 		events: make(chan func()), stop: make(chan struct{}), done: make(chan struct{}),
 		shared: map[manifest.Infohash]manifest.Digest{}, replan: make(chan struct{}, 1),
 	}
@@ -129,6 +131,12 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	if made {
 		a.log.Info("new agent key", "agent", a.id)
 	}
+	if a.member, err = cfg.joinFleet(made); err != nil {
+		return nil, err
+	}
+	if a.sources, err = openSources(cfg, a.member); err != nil {
+		return nil, err
+	}
 	if a.cache, err = cache.Open(cfg.CacheDir, cache.Options{MaxFile: cfg.Disk.Cache, Reserve: cfg.Disk.Reserve}); err != nil {
 		return nil, err
 	}
@@ -144,7 +152,7 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 		channels = append(channels, app.channel)
 	}
 	a.follow = follow.New(follow.Config{
-		Store: store, Pin: pin, Channels: channels, Sources: sources, Floor: a.installedFloor, Logger: cfg.Logger,
+		Store: store, Pin: pin, Channels: channels, Sources: a.sources, Floor: a.installedFloor, Logger: cfg.Logger,
 		Options: manifest.Options{Clock: cfg.Clock, Build: cfg.Build, TimeFloor: cfg.Time == "floor", AgentVersion: cfg.Version},
 	})
 	if err := a.loadQuietly(ctx); err != nil {
@@ -189,10 +197,11 @@ func checkPin(cfg Config, pin *state.Pin) error {
 	return nil
 }
 
-func openSources(cfg Config) ([]source.Source, error) {
+func openSources(cfg Config, m *fleet.Member) ([]source.Source, error) {
 	var all []source.Source
+	via := fleet.Transport(m)
 	for _, ref := range cfg.sourceRefs() {
-		s, err := source.Open(ref, source.Options{UserAgent: "shoal/" + cfg.Version})
+		s, err := source.Open(ref, source.Options{Transport: via, UserAgent: "shoal/" + cfg.Version})
 		if err != nil {
 			return nil, err
 		}
@@ -295,7 +304,8 @@ func (a *Agent) swarm(listen string) (*swarm.Node, error) {
 	}
 	l := a.cfg.Limits
 	node, err := swarm.New(swarm.Config{
-		Listen: listen, Origins: a.cfg.origins(), MaxPeers: l.Peers, Logger: a.log,
+		Listen: listen, Fleet: a.member, TrackerTransport: fleet.Transport(a.member),
+		Origins: a.cfg.origins(), MaxPeers: l.Peers, Logger: a.log,
 		Limits: swarm.Limits{Up: l.Up, Down: l.Down, LANUp: l.LANUp, LANDown: l.LANDown},
 	})
 	var port *swarm.PortError

@@ -18,6 +18,7 @@ import (
 	"shoal/agent/window"
 	"shoal/internal/fault"
 	"shoal/manifest"
+	"shoal/swarm/fleet"
 )
 
 // Defaults of a zero [Config].
@@ -43,6 +44,12 @@ type Config struct {
 
 	// FleetID is only compared with the pin in JoinFile; empty compares nothing.
 	FleetID string
+	// FleetKeyFile holds the fleet's key, and FleetCredentials is the directory in which a
+	// service manager hands one over, which goes before it. Without either the fleet is
+	// open: strangers can read what this machine gives to neighbours.
+	FleetKeyFile, FleetCredentials string
+	// FleetKeys, unless nil, count instead of both; [Join] writes them to FleetKeyFile.
+	FleetKeys *fleet.Keys
 	// Apps are the programs kept up to date; names are unique.
 	Apps []AppConfig
 	// Sources are where documents come from.
@@ -229,6 +236,9 @@ func (c Config) validate() error {
 	}
 	if c.Time != "system" && c.Time != "floor" {
 		return bad("time %q is neither system nor floor", c.Time)
+	}
+	if c.FleetKeys != nil && c.FleetKeyFile == "" {
+		return bad("a fleet key is given, and no file to keep it in").(*fault.Error).Do("fleet_key_file: /etc/shoal/fleet.key")
 	}
 	if c.FleetID != "" {
 		if _, err := manifest.ParsePrefixed(c.FleetID); err != nil {

@@ -22,6 +22,7 @@ import (
 	"shoal/manifest"
 	"shoal/manifest/link"
 	"shoal/manifest/tree"
+	"shoal/swarm/fleet"
 )
 
 // Joined is what a join found and did.
@@ -34,6 +35,7 @@ type Joined struct {
 	SignedBy []string         `json:"signed_by,omitempty"` // names of the keys, or their ids
 	Expires  time.Time        `json:"expires,omitzero"`
 	Agent    keys.ID          `json:"agent"`
+	FleetKey string           `json:"fleet_key,omitempty"` // file of the fleet's key; empty if the fleet is open
 	Target   TargetReport     `json:"target"`
 	Already  bool             `json:"already"`        // this machine had joined this fleet before
 	TOFU     bool             `json:"tofu"`           // the fleet id came over the network, from the first server that was asked
@@ -59,15 +61,19 @@ func Join(ctx context.Context, cfg Config, l *link.Link) (*Joined, error) {
 
 // FirstUseLink makes a join link of what the server at url says of itself, for want of
 // one from a person: whoever answers there, or on the way there, decides what this
-// machine will run.
-func FirstUseLink(ctx context.Context, url string, ch manifest.Channel) (*link.Link, error) {
-	src, err := source.Open(url, source.Options{UserAgent: "shoal"})
+// machine will run. Of cfg only the fleet's key counts.
+func FirstUseLink(ctx context.Context, cfg Config, url string, ch manifest.Channel) (*link.Link, error) {
+	m, err := cfg.member("")
+	if err != nil {
+		return nil, err
+	}
+	src, err := source.Open(url, source.Options{Transport: fleet.Transport(m), UserAgent: "shoal"})
 	if err != nil {
 		return nil, err
 	}
 	env, err := src.Document(ctx, tree.Root(1), manifest.MaxRoot)
 	if err != nil {
-		return nil, err
+		return nil, wrongKey(err)
 	}
 	e, err := manifest.ParseEnvelope(env, manifest.TypeRoot)
 	if err != nil {
@@ -106,13 +112,20 @@ func join(ctx context.Context, cfg Config, l *link.Link, tofu bool) (*Joined, er
 	if j.Target, err = checkTarget(app); err != nil {
 		return nil, err
 	}
-	sources, err := openSources(cfg)
+	member, err := cfg.member("") // which leaves nothing behind if this comes to nothing
+	if err != nil {
+		return nil, err
+	}
+	sources, err := openSources(cfg, member)
 	if err != nil {
 		return nil, err
 	}
 	options := manifest.Options{Clock: cfg.Clock, Build: cfg.Build, TimeFloor: cfg.Time == "floor", AgentVersion: cfg.Version}
 	if err := rehearse(ctx, j, app, pin, sources, options, cfg.Platform); err != nil {
-		return nil, err
+		return nil, wrongKey(err)
+	}
+	if member != nil {
+		j.FleetKey = cfg.FleetKeyFile
 	}
 	return j, commit(ctx, cfg, j, pin, sources, options)
 }
@@ -238,6 +251,9 @@ func commit(ctx context.Context, cfg Config, j *Joined, pin *state.Pin, sources 
 		return err
 	}
 	j.Agent = key.Public().ID()
+	if err := cfg.keepFleetKeys(); err != nil {
+		return err
+	}
 	if err := pin.Write(cfg.JoinFile); err != nil {
 		return err
 	}
@@ -325,8 +341,8 @@ func cannotReplace(target, dir string, err error) error {
 		Fact("dir", dir).Fact("user", who)
 }
 
-// Leave ends this machine's membership: pin, state, anchor, the agent's key, downloads
-// and records go; the programs stay as they are.
+// Leave ends this machine's membership: pin, state, anchor, the agent's key, the fleet's
+// key, downloads and records go; the programs stay as they are.
 func Leave(ctx context.Context, cfg Config) error {
 	cfg, err := cfg.WithDefaults()
 	if err != nil {
@@ -347,6 +363,9 @@ func Leave(ctx context.Context, cfg Config) error {
 		return err
 	}
 	if err := store.Forget(); err != nil {
+		return err
+	}
+	if err := cfg.leaveFleet(); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(filepath.Join(cfg.StateDir, "apply")); err != nil {

@@ -67,7 +67,7 @@ func TestJoin(t *testing.T) {
 func TestJoinOnFirstUse(t *testing.T) {
 	b := newcomer(t)
 	b.Release(stable, 2, b.old)
-	l, err := FirstUseLink(t.Context(), b.cfg.Sources.Publisher, stable)
+	l, err := FirstUseLink(t.Context(), b.cfg, b.cfg.Sources.Publisher, stable)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"shoal/manifest/manifesttest"
 	"shoal/manifest/tree"
 	"shoal/swarm"
+	"shoal/swarm/fleet"
 )
 
 // Publisher is a fleet and its tree of files.
@@ -29,8 +30,9 @@ type Publisher struct {
 	Dir string
 
 	t     testing.TB
-	infos map[manifest.Digest]*swarm.Info
-	asked atomic.Int64
+	infos  map[manifest.Digest]*swarm.Info
+	asked  atomic.Int64
+	member *fleet.Member // after ServeMembers
 }
 
 // New returns a publisher whose tree holds its first root.
@@ -119,7 +121,31 @@ func (p *Publisher) Serve() string {
 	return srv.URL
 }
 
-// Asked is how many requests Serve has answered.
+// ServeMembers serves the tree over HTTPS until the test ends, to members of the fleet
+// with the keys k alone. So does Seed from then on.
+func (p *Publisher) ServeMembers(k *fleet.Keys) string {
+	p.t.Helper()
+	var err error
+	if p.member, err = k.Join(p.t.TempDir()); err != nil {
+		p.t.Fatal(err)
+	}
+	files := http.FileServer(http.Dir(p.Dir))
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, ok := fleet.Peer(r.TLS); !ok {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		p.asked.Add(1)
+		files.ServeHTTP(w, r)
+	}))
+	srv.TLS = p.member.Serving()
+	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
+	srv.StartTLS()
+	p.t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+// Asked is how many requests have been answered.
 func (p *Publisher) Asked() int64 { return p.asked.Load() }
 
 // Seed gives content, which is in the tree, to peers, and takes it out of the tree: it
@@ -131,7 +157,7 @@ func (p *Publisher) Seed(content []byte) string {
 	if err := os.Rename(filepath.Join(p.Dir, filepath.FromSlash(tree.Data(sum))), path); err != nil {
 		p.t.Fatal(err)
 	}
-	node, err := swarm.New(swarm.Config{Listen: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)})
+	node, err := swarm.New(swarm.Config{Listen: "127.0.0.1:0", Fleet: p.member, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		p.t.Fatal(err)
 	}

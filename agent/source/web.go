@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -14,14 +13,13 @@ import (
 	"time"
 
 	"shoal/internal/fault"
+	"shoal/swarm/fleet"
 )
 
 const (
 	defaultDocumentDeadline = 30 * time.Second // a document is at most 1 MiB
 	defaultWindow           = 10 * time.Second // how long a sender may be slow
 	defaultMinRate          = 1 << 10          // bytes per second
-	dialTimeout             = 5 * time.Second
-	maxHeader               = 64 << 10
 	maxRedirects            = 3
 	maxRemembered           = 8 << 20 // bytes of documents kept to answer "not modified"
 )
@@ -31,7 +29,7 @@ type Options struct {
 	DocumentDeadline time.Duration     // for a whole document; zero means 30 seconds
 	Window           time.Duration     // at least Window x MinRate bytes must come in each; zero means 10 seconds
 	MinRate          int64             // bytes per second; zero means 1 KiB
-	Transport        http.RoundTripper // nil means a transport of our own
+	Transport        http.RoundTripper // nil means one for servers that the system trusts
 	UserAgent        string            // empty means "shoal"
 }
 
@@ -66,16 +64,7 @@ func newWeb(base *url.URL, o Options) *web {
 		o.UserAgent = "shoal"
 	}
 	if o.Transport == nil {
-		o.Transport = &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
-			TLSHandshakeTimeout:    dialTimeout,
-			MaxResponseHeaderBytes: maxHeader,
-			MaxIdleConnsPerHost:    2,
-			IdleConnTimeout:        time.Minute,
-			DisableCompression:     true, // a limit counts the bytes that are kept, and documents are small
-			ForceAttemptHTTP2:      true,
-		}
+		o.Transport = fleet.Transport(nil)
 	}
 	w := &web{base: base, o: o, seen: map[string]remembered{}}
 	w.http = &http.Client{Transport: o.Transport, CheckRedirect: checkRedirect}
@@ -191,8 +180,15 @@ func (w *web) refused(path string, res *http.Response) error {
 	if res.StatusCode == http.StatusNotFound || res.StatusCode == http.StatusGone {
 		return notFound(path, w.Name())
 	}
-	return unreachable("%s answers %q with HTTP %d", w.Name(), path, res.StatusCode).
+	e := unreachable("%s answers %q with HTTP %d", w.Name(), path, res.StatusCode).
 		Fact("source", w.Name()).Fact("status", res.StatusCode)
+	switch {
+	case res.StatusCode == http.StatusForbidden || res.StatusCode == http.StatusUnauthorized:
+		e.Line("It may want a certificate of its fleet, which a machine with the fleet's key presents over https.")
+	case res.StatusCode == http.StatusBadRequest && w.base.Scheme == "http":
+		e.Line("It may speak https only.")
+	}
+	return e
 }
 
 // failure tells why a request or a body ended; ctx is the request's own.
@@ -203,6 +199,12 @@ func (w *web) failure(ctx context.Context, path string, err error) error {
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
+	}
+	var key *fleet.KeyError
+	if errors.As(err, &key) {
+		return fault.New(fault.Unreachable, "%s is not of this machine's fleet: %w", w.Name(), key).
+			Do("get the fleet's key from its publisher, and put it where fleet_key_file says").
+			Fact("source", w.Name()).Fact("found", key.Found).Fact("have", key.Have)
 	}
 	var u *url.Error
 	if errors.As(err, &u) {
