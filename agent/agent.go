@@ -13,6 +13,7 @@ import (
 	"shoal/agent/apply"
 	"shoal/agent/cache"
 	"shoal/agent/follow"
+	"shoal/agent/self"
 	"shoal/agent/source"
 	"shoal/agent/state"
 	"shoal/internal/fault"
@@ -48,6 +49,8 @@ type Agent struct {
 	published atomic.Pointer[Status]
 
 	replan chan struct{} // wakes Run to plan its next check again
+	ending chan struct{} // tells Run that only the next process can go on
+	gate   *self.Gate    // for a new version of this agent
 
 	nodeMu sync.Mutex // guards node
 	node   *swarm.Node
@@ -69,6 +72,7 @@ type app struct {
 	cfg      AppConfig
 	channel  manifest.Channel
 	program  apply.Program
+	self     bool // it is this agent
 	status   AppStatus
 	checked  error             // how its channel's last check ended
 	offered  manifest.Infohash // of the payload the channel asks for; zero for none
@@ -117,6 +121,7 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 		cfg: cfg, log: cfg.Logger, store: store, pin: pin,
 		events: make(chan func()), stop: make(chan struct{}), done: make(chan struct{}),
 		shared: map[manifest.Infohash]manifest.Digest{}, replan: make(chan struct{}, 1),
+		ending: make(chan struct{}, 1), gate: self.NewGate(cfg.Self.Settle),
 	}
 	defer func() {
 		if err != nil {
@@ -146,7 +151,10 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	}
 	var channels []manifest.Channel
 	for i, ac := range cfg.Apps {
-		app := &app{cfg: ac, channel: ac.channel(), program: programs[i]}
+		app := &app{cfg: ac, channel: ac.channel(), program: programs[i], self: cfg.Self.Program.Is(ac.Target)}
+		if app.self {
+			app.program = cfg.ownProgram(app.program, a.gate)
+		}
 		app.status = AppStatus{App: ac.Name, Channel: ac.Channel, Target: ac.Target, State: manifest.StateWaiting, Since: cfg.Clock().UTC()}
 		a.apps = append(a.apps, app)
 		channels = append(channels, app.channel)
@@ -326,10 +334,13 @@ func (a *Agent) swarm(listen string) (*swarm.Node, error) {
 	return node, nil
 }
 
-// recover finishes, in the background, what a crash interrupted.
+// recover finishes, in the background, what a crash interrupted. An update of the agent
+// itself is for Run: only an agent that serves can prove itself.
 func (a *Agent) recover() {
 	for _, app := range a.apps {
-		a.start(app, &job{app: app, recovery: true})
+		if !app.self {
+			a.start(app, &job{app: app, recovery: true})
+		}
 	}
 }
 

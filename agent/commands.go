@@ -123,6 +123,9 @@ func (a *Agent) answer(apps []*app, report *follow.Report) {
 			a.log.Warn("check failed", "channel", app.channel, "code", w.Code, "err", app.checked)
 		}
 		app.status.LastCheck = last
+		if app.self && a.serving.Load() {
+			a.gate.Cycle(app.checked)
+		}
 		a.noteRunningBlocked(app)
 	}
 }
@@ -281,7 +284,7 @@ func (a *Agent) recovered(ctx context.Context) error {
 	var recoveries []*job
 	if err := a.do(ctx, func() {
 		for _, app := range a.apps {
-			if app.job != nil && app.job.recovery {
+			if app.job != nil && app.job.recovery && !app.self {
 				recoveries = append(recoveries, app.job)
 			}
 		}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"shoal/agent/self"
 	"shoal/agent/window"
 	"shoal/internal/fault"
 	"shoal/manifest"
@@ -80,6 +81,9 @@ type Config struct {
 	// means [DefaultSeedAfterUpdate]. What is installed is given for as long as the agent runs.
 	SeedAfterUpdate time.Duration
 
+	// Self says how this agent replaces itself.
+	Self SelfConfig
+
 	// Platform is what artifacts are chosen for; zero means this machine.
 	Platform manifest.Platform
 	// Version is the running build's, compared with a manifest's min_agent.
@@ -121,6 +125,18 @@ type Disk struct {
 
 // Label is a name and a value.
 type Label struct{ Name, Value string }
+
+// SelfConfig says how an agent replaces the program it runs from, which an app of its
+// configuration may have as its target.
+type SelfConfig struct {
+	// Program is what this process runs from; nil means that it is no app's target.
+	Program *self.Program
+	// Check are the arguments that a new version is tried with, before it is swapped in.
+	Check []string
+	// Settle is how long a new version must run before it is confirmed; zero means
+	// [self.DefaultSettle].
+	Settle time.Duration
+}
 
 // AppConfig is one program kept up to date.
 type AppConfig struct {
@@ -270,6 +286,9 @@ func (c Config) validate() error {
 			return bad("apps %q and %q have the same target %q", other, a.Name, a.Target)
 		}
 		targets[target] = a.Name
+		if c.Self.Program.Is(a.Target) && !a.leavesItself() {
+			return bad("app %q is this agent itself: it restarts and checks itself, so service, health and swap are not to be set", a.Name)
+		}
 	}
 	return nil
 }

@@ -64,6 +64,9 @@ func (a *Agent) decide(app *app, checked error, c Choice) decision {
 	}
 	if d.now.Present && d.now.SHA256 == d.artifact.SHA256 {
 		d.state = manifest.StateHealthy
+		if d.why = a.unproven(app); d.why != nil {
+			d.state = manifest.StateConfirming
+		}
 		return d
 	}
 	ok := false
@@ -92,6 +95,10 @@ func (a *Agent) refuse(app *app, d *decision, c Choice) error {
 	if failed && !c.Retry {
 		d.state = manifest.StateFailed
 		return a.failedBefore(app, d)
+	}
+	if app.self && !a.serving.Load() {
+		d.state = manifest.StateHeld
+		return fault.New(fault.Held, "the agent replaces itself only while it runs").Do("shoal agent run")
 	}
 	if a.follow.Local().Installed[app.cfg.Name].RevertedFrom == d.artifact.SHA256 {
 		d.state = manifest.StateHeld

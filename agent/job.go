@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"shoal/agent/apply"
+	"shoal/agent/service"
 	"shoal/agent/state"
 	"shoal/internal/fault"
 	"shoal/manifest"
@@ -103,6 +104,7 @@ func (a *Agent) start(app *app, j *job) {
 		switch {
 		case j.recovery:
 			r, err = a.engine.Recover(ctx, j.program(a))
+			a.keepGuard(app, r, err)
 		case j.revert != nil:
 			r, err = a.putBack(ctx, j)
 		default:
@@ -230,6 +232,10 @@ func fileMode(s string) fs.FileMode {
 func (a *Agent) finish(j *job, r apply.Result, err error) {
 	defer close(j.done)
 	app := j.app
+	if errors.Is(err, service.ErrSelf) {
+		a.goOnInNext(app, r)
+		return
+	}
 	app.job, j.err = nil, err
 	if j.recovery {
 		if r.State != apply.Idle || err != nil {

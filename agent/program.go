@@ -5,6 +5,7 @@ import (
 
 	"shoal/agent/apply"
 	"shoal/agent/health"
+	"shoal/agent/self"
 	"shoal/agent/service"
 	"shoal/internal/fault"
 )
@@ -28,6 +29,23 @@ func (a AppConfig) program() (apply.Program, error) {
 		Service: svc, Health: check, RequireHealthy: a.Health.Require,
 		Hooks: apply.Hooks{Pre: a.Hooks.Pre, Post: a.Hooks.Post, OnRevert: a.Hooks.OnRevert, Timeout: a.Hooks.Timeout},
 	}, nil
+}
+
+// leavesItself reports whether a, being the agent itself, leaves to it what no other
+// can decide.
+func (a AppConfig) leavesItself() bool {
+	s := a.Service
+	return s.Systemd == "" && len(s.Command.Start)+len(s.Command.Stop)+len(s.Command.Restart)+len(s.Command.Status) == 0 &&
+		(a.Health.Type == "" || a.Health.Type == "none") && (a.Swap == "" || a.Swap == apply.SwapRename)
+}
+
+// ownProgram is p, which is the agent itself, as the engine wants it.
+func (c Config) ownProgram(p apply.Program, gate *self.Gate) apply.Program {
+	p.Self, p.Service, p.Health = true, c.Self.Program.Service(), gate
+	p.Trial = self.Trial(c.Self.Check)
+	p.ConfirmWithin = gate.Within() + time.Minute
+	p.Target.AllowInstall = false
+	return p
 }
 
 func (s ServiceConfig) service() (service.Service, error) {

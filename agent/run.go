@@ -17,18 +17,22 @@ import (
 	"shoal/agent/control"
 	"shoal/agent/follow"
 	"shoal/internal/fault"
+	"shoal/manifest"
 )
 
 const (
 	stopControl   = 5 * time.Second // for commands under way when the agent stops
 	readHeader    = 5 * time.Second
 	statusRefresh = 5 * time.Second
+	extendStart   = "EXTEND_TIMEOUT_USEC=30000000" // told every statusRefresh
+	maxReason     = 120                            // bytes of a reason in the status line
 )
 
 // Run follows the channels, installs what is new, gives what it has to neighbours and
 // takes commands on the control socket, until ctx ends. Only what would keep it from
 // working at all is an error: a port in use, a socket it may not make. Documents that
-// have expired, sources that do not answer and updates that fail are not.
+// have expired, sources that do not answer and updates that fail are not. [ErrRestart]
+// says that the agent has replaced itself, and is to be started again.
 func (a *Agent) Run(ctx context.Context) error {
 	node, err := a.swarm(a.cfg.Listen)
 	if err != nil {
@@ -58,16 +62,27 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 		return nil
 	})
-	g.Go(func() error { a.keepChecking(ctx); return nil })
-	g.Go(func() error { a.keepTelling(ctx); return nil })
+	g.Go(func() error {
+		select {
+		case <-a.ending:
+			return ErrRestart
+		case <-ctx.Done():
+			return nil
+		}
+	})
+	a.do(ctx, a.recoverItself)
+	ready := make(chan struct{})
+	g.Go(func() error { a.keepChecking(ctx, ready); return nil })
+	g.Go(func() error { a.keepTelling(ctx, ready); return nil })
 	err = g.Wait()
 	notify(daemon.SdNotifyStopping)
 	a.log.Info("agent stopped")
 	return err
 }
 
-// keepChecking asks the channels now, and then again and again.
-func (a *Agent) keepChecking(ctx context.Context) {
+// keepChecking asks the channels now, and then again and again. It closes ready after
+// the first time.
+func (a *Agent) keepChecking(ctx context.Context, ready chan<- struct{}) {
 	var next time.Duration
 	plan := func() {
 		next = a.nextCheck(rand.Float64())
@@ -86,7 +101,7 @@ func (a *Agent) keepChecking(ctx context.Context) {
 	}
 	check()
 	// One full cycle is done: from here on this agent can install the next update.
-	notify(daemon.SdNotifyReady)
+	close(ready)
 	timer := time.NewTimer(next)
 	defer timer.Stop()
 	for {
@@ -103,7 +118,7 @@ func (a *Agent) keepChecking(ctx context.Context) {
 }
 
 // keepTelling tells the supervisor that the agent lives, and how it stands.
-func (a *Agent) keepTelling(ctx context.Context) {
+func (a *Agent) keepTelling(ctx context.Context, ready <-chan struct{}) {
 	every := statusRefresh
 	watchdog, err := daemon.SdWatchdogEnabled(false)
 	if err == nil && watchdog > 0 {
@@ -118,12 +133,20 @@ func (a *Agent) keepTelling(ctx context.Context) {
 			last = s
 		}
 		// Only an owner that answers is alive.
-		if watchdog > 0 && a.do(ctx, func() {}) == nil {
-			notify(daemon.SdNotifyWatchdog)
+		if a.do(ctx, func() {}) == nil {
+			if watchdog > 0 {
+				notify(daemon.SdNotifyWatchdog)
+			}
+			if ready != nil { // sources may be slow, or away
+				notify(extendStart)
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return
+		case <-ready:
+			notify(daemon.SdNotifyReady)
+			ready = nil
 		case <-tick.C:
 		}
 	}
@@ -132,17 +155,30 @@ func (a *Agent) keepTelling(ctx context.Context) {
 // notify tells systemd; without one it does nothing.
 func notify(state string) { daemon.SdNotify(false, state) }
 
-// statusLine is the status in one line.
+// statusLine is the status in one line: how each app stands and, where it is not well,
+// why; and what was wrong with the last check.
 func statusLine(s *Status) string {
+	if len(s.Apps) == 0 {
+		return "no app is configured"
+	}
 	var parts []string
 	for _, app := range s.Apps {
 		part := fmt.Sprintf("%s/%s %s %s", app.App, app.Channel, app.Version, app.State)
+		if u := app.Update; app.State == manifest.StateDownloading && u != nil && u.Length > 0 {
+			part += fmt.Sprintf(" %s, %d%%", u.Version, 100*u.Done/u.Length)
+		}
 		if app.Why != nil && app.Why.Code != fault.OK {
-			part += " (" + string(app.Why.Code) + ")"
+			part += reason(app.Why.Code, app.Why.Text)
+		} else if c := app.LastCheck; c != nil && c.Code != fault.OK && c.Code != fault.Same {
+			part += ", last check" + reason(c.Code, c.Text)
 		}
 		parts = append(parts, part)
 	}
-	return strings.ReplaceAll(strings.Join(parts, "; "), "\n", " ")
+	return strings.ToValidUTF8(strings.ReplaceAll(strings.Join(parts, "; "), "\n", " "), "")
+}
+
+func reason(code fault.Code, text string) string {
+	return fmt.Sprintf(" (%s: %s)", code, text[:min(len(text), maxReason)])
 }
 
 // UpdateRequest is what "update" over the control socket takes.

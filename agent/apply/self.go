@@ -77,6 +77,19 @@ func (e *Engine) RevertSelf(cause error) (target string, err error) {
 	return "", err
 }
 
+// Unconfirmed reports whether the version at t has still to prove itself.
+func (e *Engine) Unconfirmed(t Target) (bool, error) {
+	t, err := t.defaults()
+	if err != nil {
+		return false, err
+	}
+	j, err := e.store(t).load()
+	if err != nil {
+		return false, explain("looking for an update under way", t.Path, err)
+	}
+	return j != nil && j.State == Confirming, nil
+}
+
 // openSelf opens the transaction in which this machine's agent replaces itself; nil
 // when there is none. The configuration may be what is broken, so it is not needed.
 func (e *Engine) openSelf() (*session, error) {

@@ -30,6 +30,8 @@ import (
 )
 
 const (
+	// A higher schema must not be written before a version of the agent that introduces
+	// it is confirmed: the version before, which may have to come back, cannot read it.
 	schema     = 1
 	maxState   = 8 << 20 // a channel takes about 300 bytes
 	maxLeft    = 1024    // roots, and manifests, looked for where the state is lost
@@ -125,6 +127,10 @@ func Open(dir, anchor string) (*Store, error) {
 	}
 	return &Store{dir, anchor, lock}, nil
 }
+
+// Reading returns a Store that holds no lock, and from which nothing but Read is to be
+// called: an agent may be writing there. There is nothing to close.
+func Reading(dir, anchor string) *Store { return &Store{dir: dir, anchor: anchor} }
 
 // Close gives the lock back. The lock file stays: removing it would let two agents in.
 func (s *Store) Close() error { return s.lock.Close() }

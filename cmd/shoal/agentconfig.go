@@ -33,6 +33,7 @@ func (c *cli) agentConfig() (agent.Config, error) {
 	build := buildInfo()
 	cfg.Version, cfg.Build = build.Version, build.Time
 	cfg.Logger = c.serviceLog(file.Log.Level, file.Log.Format)
+	cfg.Self.Program, cfg.Self.Check = c.program, c.selfCheckArgs(dir)
 	return cfg, nil
 }
 
@@ -43,6 +44,7 @@ func agentFromFile(f config.Agent) agent.Config {
 		Check:           agent.CheckConfig{Every: f.Check.Every.Duration(), Jitter: f.Check.Jitter.Share()},
 		Disk:            agent.Disk{Cache: f.Disk.Cache.Bytes(), Reserve: f.Disk.Reserve.Bytes()},
 		SeedAfterUpdate: f.SeedAfterUpdate.Duration(),
+		Self:            agent.SelfConfig{Settle: f.Settle.Duration()},
 		Limits: agent.Limits{
 			Up: f.Limits.Up.Bytes(), Down: f.Limits.Down.Bytes(),
 			LANUp: f.Limits.LANUp.Bytes(), LANDown: f.Limits.LANDown.Bytes(), Peers: f.Limits.Peers,

@@ -1,19 +1,27 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
 	"shoal/agent"
+	"shoal/internal/fault"
 )
 
 func newAgentRunCmd(c *cli) *cobra.Command {
+	var supervised bool
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Follow the channels, install what is new, give it to neighbours",
 		Example: `  shoal agent run
   shoal --config ./agent.yaml --state ./state agent run --listen 127.0.0.1:0`,
 		Long: `Runs until it is told to stop. It is what a service manager starts: it tells systemd when it is
-ready, how it stands and that it lives. A second one on the same state directory is refused.`,
+ready, how it stands and that it lives. A second one on the same state directory is refused.
+
+When an app's target is this very program, the agent replaces itself: it starts the new version in its
+own stead or, under systemd or with --supervised, ends with status 75 to be started again. A version
+that does not stay up, or could not install another update, is put back.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := c.agentConfig()
@@ -25,12 +33,21 @@ ready, how it stands and that it lives. A second one on the same state directory
 				return err
 			}
 			err = a.Run(cmd.Context())
-			if cerr := a.Close(); err == nil {
+			cerr := a.Close()
+			if errors.Is(err, agent.ErrRestart) {
+				status, err := runAgain(c.program, cfg.StateDir, supervised)
+				if err != nil {
+					return fault.New(fault.ApplyFailed, "%w", err)
+				}
+				return exitStatus(status)
+			}
+			if err == nil {
 				err = cerr
 			}
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&supervised, "supervised", false, "end with status 75 to be started again in another version, as under systemd")
 	cmd.Flags().String("listen", "", "where peers reach this machine, `host:port`")
 	configFlag(cmd, "listen", "listen")
 	return cmd

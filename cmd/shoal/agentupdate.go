@@ -94,6 +94,8 @@ func (c *cli) tellUpdated(updated []agent.Updated, wait bool) error {
 				fmt.Fprintf(w, "%s is up to date: %s\n", name, orUnknown(u.Version))
 			case !wait:
 				fmt.Fprintf(w, "%s: update begun.  Watch: shoal agent status\n", name)
+			case u.State == manifest.StateConfirming:
+				fmt.Fprintf(w, "%s: the agent restarts into another version of itself, which has to prove itself.  Watch: shoal agent status\n", name)
 			default:
 				fmt.Fprintf(w, "%s is now %s, %s\n", name, u.Version, u.State)
 				if u.Update != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"shoal/agent/self"
 	"shoal/cmd/shoal/internal/units"
 )
 
@@ -31,6 +32,8 @@ type cli struct {
 	// environment names a file.
 	passphraseFile, passphraseDefault string
 
+	program *self.Program // what this process runs from; nil when that cannot be told
+
 	makesConfig bool // the command writes the configuration file, which may not be there yet
 
 	inTTY, outTTY, errTTY bool
@@ -47,8 +50,9 @@ type globalFlags struct {
 }
 
 func newCLI(std stdio) *cli {
+	program, _ := self.Running()
 	return &cli{
-		std: std, getenv: os.Getenv,
+		std: std, getenv: os.Getenv, program: program,
 		inTTY: isTerminal(std.in), outTTY: isTerminal(std.out), errTTY: isTerminal(std.err),
 		flags: globalFlags{output: formatText},
 	}

@@ -14,6 +14,9 @@ import (
 )
 
 func main() {
+	if status, instead := startSelf(os.Args[1:]); instead {
+		os.Exit(status)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// After the first signal the default action is back, so that a second one ends a
 	// program that does not stop.

@@ -19,6 +19,7 @@ type Agent struct {
 	Limits          Limits         `yaml:"limits" mapstructure:"limits" doc:"bytes per second; 0 is no limit; LAN is apart from the rest"`
 	Disk            Disk           `yaml:"disk" mapstructure:"disk" doc:"the cache of downloads"`
 	SeedAfterUpdate units.Duration `yaml:"seed_after_update" mapstructure:"seed_after_update" doc:"how long a replaced release is still given to neighbours"`
+	Settle          units.Duration `yaml:"settle" mapstructure:"settle" doc:"how long a new version of the agent itself must run before it is confirmed"`
 	Log             Log            `yaml:"log" mapstructure:"log" doc:"what the agent writes about itself"`
 }
 
@@ -120,6 +121,7 @@ func DefaultAgent() Agent {
 		Time:            "system",
 		Disk:            Disk{Cache: 2e9, Reserve: 500e6},
 		SeedAfterUpdate: units.Duration(24 * 60 * minute),
+		Settle:          units.Duration(minute),
 		Log:             Log{Level: "info", Format: "auto"},
 	}
 }
