@@ -39,9 +39,6 @@ func (a *Agent) acquire(ctx context.Context, j *job) (*os.File, error) {
 	if !errors.Is(err, fault.NotFound) {
 		a.log.Warn("a file in the cache was dropped", "sha256", p.SHA256, "err", err)
 	}
-	if err := a.cache.Admit(p.SHA256, p.Length); err != nil {
-		return nil, err
-	}
 	info, infoErr := a.info(ctx, p)
 	if errors.Is(infoErr, fault.BadInfo) || ctx.Err() != nil {
 		return nil, infoErr

@@ -179,14 +179,14 @@ func (a *Agent) settle(app *app, c Choice) decision {
 	a.endRevertHold(app, d)
 	a.showWishes(app)
 	if app.job == nil {
-		reason := d.why
+		shown, reason := d.state, d.why
 		if d.install {
 			reason = fault.New(fault.OK, "%s is available", s.Offered.Version).Do("shoal agent update")
 			if app.trouble != nil && app.trouble.d == d.artifact.SHA256 {
-				reason = app.trouble.err
+				shown, reason = app.trouble.state, app.trouble.err
 			}
 		}
-		a.setState(app, d.state, reason)
+		a.setState(app, shown, reason)
 		if d.state == manifest.StateHealthy {
 			a.share(app, d)
 		}

@@ -193,6 +193,9 @@ func (a *Agent) begin(app *app, d decision, c Choice) *job {
 // update fetches, verifies and installs.
 func (a *Agent) update(ctx context.Context, j *job) (apply.Result, error) {
 	d := j.decision
+	if err := a.preflight(ctx, j); err != nil {
+		return apply.Result{}, err
+	}
 	f, err := a.acquire(ctx, j)
 	if err != nil {
 		return apply.Result{}, err
@@ -203,20 +206,25 @@ func (a *Agent) update(ctx context.Context, j *job) (apply.Result, error) {
 			return apply.Result{}, err
 		}
 	}
-	m := d.held.Manifest
-	to := apply.Release{
-		Version: m.Release.Version, SHA256: d.artifact.SHA256, Length: d.artifact.Length,
-		Epoch: m.Epoch, Sequence: m.Sequence, Mode: fileMode(d.artifact.Mode),
-	}
-	if m.Rollout != nil {
-		to.Retry = m.Rollout.Retry
-	}
 	return a.engine.Apply(ctx, j.program(a), apply.Update{
-		To: to, Source: f,
+		To: d.release(), Source: f,
 		Authorize: func(ctx context.Context) error {
 			return a.authorize(ctx, j.app, d.artifact.SHA256, j.choice)
 		},
 	})
+}
+
+// release is what d decided to install.
+func (d *decision) release() apply.Release {
+	m := d.held.Manifest
+	r := apply.Release{
+		Version: m.Release.Version, SHA256: d.artifact.SHA256, Length: d.artifact.Length,
+		Epoch: m.Epoch, Sequence: m.Sequence, Mode: fileMode(d.artifact.Mode),
+	}
+	if m.Rollout != nil {
+		r.Retry = m.Rollout.Retry
+	}
+	return r
 }
 
 // fileMode reads the mode of a manifest, which has checked it.
@@ -272,9 +280,7 @@ func (a *Agent) finish(j *job, r apply.Result, err error) {
 		a.note(manifest.Event{Code: fault.CodeOf(err), Doc: app.channel.String() + " " + u.Version, Detail: err.Error()})
 	}
 	a.setState(app, stateAfter(r, err), err)
-	if app.status.State == manifest.StateWaiting {
-		app.trouble = &trouble{d: j.decision.artifact.SHA256, err: err}
-	}
+	app.trouble = &trouble{j.decision.artifact.SHA256, app.status.State, err}
 	j.tell(func(p *Progress) { p.State = app.status.State })
 	select {
 	case a.replan <- struct{}{}:
@@ -303,7 +309,9 @@ func stateAfter(r apply.Result, err error) manifest.AppState {
 	case fault.Blocked, fault.Policy, fault.Quota:
 		return manifest.StateBlocked
 	case fault.ApplyFailed, fault.HealthFailed:
-		return manifest.StateFailed
+		if r.State != apply.Idle { // else nothing was begun
+			return manifest.StateFailed
+		}
 	}
 	return manifest.StateWaiting
 }

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"shoal/agent/apply"
@@ -40,6 +38,8 @@ type Joined struct {
 	Already  bool             `json:"already"`        // this machine had joined this fleet before
 	TOFU     bool             `json:"tofu"`           // the fleet id came over the network, from the first server that was asked
 	Note     string           `json:"note,omitempty"` // what is not well and does not keep it from joining
+
+	offered *manifest.Artifact // what is to be installed here
 }
 
 // TargetReport is what join found where the program is, or will be.
@@ -109,7 +109,7 @@ func join(ctx context.Context, cfg Config, l *link.Link, tofu bool) (*Joined, er
 	}
 	j.TOFU = pin.TOFU
 	pin.Raise(l.MinRoot, l.Channel, l.MinSequence)
-	if j.Target, err = checkTarget(app); err != nil {
+	if j.Target, err = checkTarget(cfg, app); err != nil {
 		return nil, err
 	}
 	member, err := cfg.member("") // which leaves nothing behind if this comes to nothing
@@ -126,6 +126,9 @@ func join(ctx context.Context, cfg Config, l *link.Link, tofu bool) (*Joined, er
 	}
 	if member != nil {
 		j.FleetKey = cfg.FleetKeyFile
+	}
+	if err := checkRoom(cfg, app, j); err != nil {
+		return nil, err
 	}
 	return j, commit(ctx, cfg, j, pin, sources, options)
 }
@@ -175,10 +178,15 @@ func rehearse(ctx context.Context, j *Joined, app AppConfig, pin *state.Pin, sou
 	}
 	root := t.Root()
 	j.Name = root.Fleet
+	for _, e := range report.Events {
+		if e.Code == fault.ClockBehind || e.Code == fault.ClockSkew {
+			j.remark("set the clock: " + e.Detail)
+		}
+	}
 	pin.Root = json.RawMessage(t.Snapshot().Roots[0])
 	out := report.Outcomes[0]
 	if errors.Is(out.Err, fault.NotFound) {
-		j.Note = "nothing is published in this channel yet"
+		j.remark("nothing is published in this channel yet")
 		return nil
 	}
 	if out.Err != nil {
@@ -190,13 +198,22 @@ func rehearse(ctx context.Context, j *Joined, app AppConfig, pin *state.Pin, sou
 	host.Variant = app.Variant
 	a, err := out.Verified.Select(host)
 	if err != nil {
-		j.Note = err.Error()
+		j.remark(err.Error())
 		return nil
 	}
+	j.offered = a
 	if j.Target.Present && fileHas(ctx, app.Target, a) {
 		j.Target.Version = m.Release.Version
 	}
 	return nil
+}
+
+// remark adds to the note.
+func (j *Joined) remark(text string) {
+	if j.Note != "" {
+		text = j.Note + "; " + text
+	}
+	j.Note = text
 }
 
 // fileHas reports whether the file at path is the artifact.
@@ -298,47 +315,61 @@ func (a *Agent) readJoin(ctx context.Context) error {
 	return a.follow.SetPin(ctx, pin)
 }
 
-// checkTarget says whether the program can be replaced where it is: its directory is
-// what has to be writable, since the file is replaced and not changed.
-func checkTarget(app AppConfig) (TargetReport, error) {
+// checkTarget says whether the program can be replaced where it is, or be put there.
+func checkTarget(cfg Config, app AppConfig) (TargetReport, error) {
 	r := TargetReport{Path: app.Target}
-	path := app.Target
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path, r.Present = real, true
-	} else if app.RefuseInstall {
-		return r, fault.New(fault.Config, "there is no program at %q, and the configuration refuses a first install", app.Target)
+	dir := app.Target
+	if app.Kind == manifest.KindBinary {
+		dir = filepath.Dir(app.Target)
+		if fi, err := os.Stat(app.Target); err == nil && !fi.Mode().IsRegular() {
+			return r, fault.New(fault.Config, "the target %q is not a file", app.Target)
+		}
 	}
-	dir := filepath.Dir(path)
-	fi, err := os.Stat(dir)
-	if err != nil || !fi.IsDir() {
+	if fi, err := os.Stat(dir); err != nil || !fi.IsDir() {
 		return r, fault.New(fault.Config, "the target's directory %q is not there", dir).
-			Do("make it first, with an owner who may install programs there")
+			Do("make it first, with an owner who may install programs there: mkdir -p %s", dir)
 	}
-	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
-		return r, fault.New(fault.Config, "the target %q is not a file", path)
-	}
-	probe, err := os.CreateTemp(dir, ".shoal-join-*")
+	now, err := preflightTarget(cfg, app, 0)
 	if err != nil {
-		return r, cannotReplace(app.Target, dir, err)
+		return r, err
 	}
-	probe.Close()
-	if err := os.Remove(probe.Name()); err != nil {
-		return r, cannotReplace(app.Target, dir, err)
-	}
+	r.Present = now.Present
 	r.Free, err = cache.Free(dir)
 	return r, err
 }
 
-func cannotReplace(target, dir string, err error) error {
-	who := "this user"
-	if u, uerr := user.Current(); uerr == nil && !strings.ContainsAny(u.Username, "\n\x1b") {
-		who = u.Username
+// preflightTarget asks the engine whether a release of length bytes could be installed,
+// without leaving anything behind.
+func preflightTarget(cfg Config, app AppConfig, length int64) (apply.Installed, error) {
+	program, err := app.program()
+	if err != nil {
+		return apply.Installed{}, err
 	}
-	return fault.New(fault.Permission, "cannot replace %s", target).
-		Line("The command runs as %q: %v.", who, err).
-		Line("A rename needs write permission for the *directory* %s, not for the file. Nothing was changed.", dir).
-		Do("chown %s %s, or run the agent as the directory's owner", who, dir).
-		Fact("dir", dir).Fact("user", who)
+	engine, err := apply.New(apply.Options{StateDir: filepath.Join(cfg.StateDir, "apply"), Logger: cfg.Logger})
+	if err != nil {
+		return apply.Installed{}, err
+	}
+	if err := engine.Preflight(program.Target, apply.Release{Length: length}); err != nil {
+		return apply.Installed{}, err
+	}
+	return engine.Installed(program.Target)
+}
+
+// checkRoom says whether the offered release, if it is not here yet, has room.
+func checkRoom(cfg Config, app AppConfig, j *Joined) error {
+	if j.offered == nil || j.Target.Version != "" {
+		return nil
+	}
+	what := app.Name + " " + j.Version
+	if _, err := preflightTarget(cfg, app, j.offered.Length); err != nil {
+		return noSpace(err, what, cfg.CacheDir, nil, 0)
+	}
+	p, ok := j.offered.Usable()
+	if !ok {
+		return nil
+	}
+	need := cfg.Disk.Reserve + p.Length + besides(cfg.CacheDir, apply.Target{Path: app.Target}, j.offered.Length)
+	return noSpace(cache.Room(there(cfg.CacheDir), need), what, cfg.CacheDir, nil, 0)
 }
 
 // Leave ends this machine's membership: pin, state, anchor, the agent's key, the fleet's

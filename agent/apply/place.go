@@ -39,12 +39,15 @@ func (p *place) current() (digest, error) {
 
 func (p *place) identity(path string) (digest, int64, error) { return p.at(path) }
 
+// Room is how many bytes must be free beside a target for an artifact of length bytes.
+func Room(length int64) int64 { return length + length/sparePart + spareBytes }
+
 func (p *place) room(size, files int64) error {
 	s, err := p.fs.Space(p.dir())
 	if err != nil {
 		return err
 	}
-	if need := uint64(size + size/sparePart + spareBytes); s.Bytes < need {
+	if need := uint64(Room(size)); s.Bytes < need {
 		return fault.New(fault.NoSpace, "not enough disk space beside %q", p.target).
 			Line("%q needs %d bytes, has %d", p.dir(), need, s.Bytes).
 			Do("free space there, or lower keep: previous versions are kept beside the program").

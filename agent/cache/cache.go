@@ -62,9 +62,9 @@ func (c *Cache) Direct(d manifest.Digest) string { return c.Path(d) + ".direct" 
 func (c *Cache) Info(d manifest.Digest) string { return filepath.Join(c.dir, infoDir, d.String()) }
 
 // Admit says whether a file of length bytes may come in: quota when it is larger
-// than any may be, no_space when the disk is too full. What an earlier attempt at d
-// left counts as there.
-func (c *Cache) Admit(d manifest.Digest, length int64) error {
+// than any may be, no_space when the disk is too full for it and besides more bytes that
+// are to go there. What an earlier attempt at d left counts as there.
+func (c *Cache) Admit(d manifest.Digest, length, besides int64) error {
 	if c.o.MaxFile > 0 && length > c.o.MaxFile {
 		return fault.New(fault.Quota, "the release is larger than this machine allows").
 			Line("It has %d bytes; the cache takes files of at most %d.", length, c.o.MaxFile).
@@ -76,13 +76,13 @@ func (c *Cache) Admit(d manifest.Digest, length int64) error {
 		return err
 	}
 	have := free - c.o.Reserve
-	for _, path := range []string{c.Unverified(d), c.Direct(d)} {
+	for _, path := range []string{c.Path(d), c.Unverified(d), c.Direct(d)} {
 		if fi, err := os.Lstat(path); err == nil {
 			have += allocated(fi)
 		}
 	}
-	if have < length {
-		return NoSpace(c.dir, length, max(have, 0))
+	if need := length + besides; have < need {
+		return NoSpace(c.dir, need, max(have, 0))
 	}
 	return nil
 }

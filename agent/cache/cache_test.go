@@ -117,17 +117,20 @@ func TestAdmit(t *testing.T) {
 		o      Options
 		length int64
 		want   fault.Code
+
+		besides int64
 	}{
-		{"small", Options{}, 1, fault.OK},
-		{"over-the-policy", Options{MaxFile: 100}, 101, fault.Quota},
-		{"at-the-policy", Options{MaxFile: 100}, 100, fault.OK},
-		{"larger-than-any-disk-is-policy-first", Options{MaxFile: 1 << 40}, 1 << 52, fault.Quota},
-		{"larger-than-the-disk", Options{}, 1 << 60, fault.NoSpace},
-		{"into-the-reserve", Options{Reserve: free * 2}, 1, fault.NoSpace},
+		{"small", Options{}, 1, fault.OK, 0},
+		{"over-the-policy", Options{MaxFile: 100}, 101, fault.Quota, 0},
+		{"at-the-policy", Options{MaxFile: 100}, 100, fault.OK, 0},
+		{"larger-than-any-disk-is-policy-first", Options{MaxFile: 1 << 40}, 1 << 52, fault.Quota, 0},
+		{"larger-than-the-disk", Options{}, 1 << 60, fault.NoSpace, 0},
+		{"into-the-reserve", Options{Reserve: free * 2}, 1, fault.NoSpace, 0},
+		{"with-what-goes-beside-it", Options{}, 1, fault.NoSpace, 1 << 60},
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
-			if err := open(t, r.o).Admit(d, r.length); fault.CodeOf(err) != r.want {
+			if err := open(t, r.o).Admit(d, r.length, r.besides); fault.CodeOf(err) != r.want {
 				t.Errorf("Admit: %v, want %s", err, r.want)
 			}
 		})
