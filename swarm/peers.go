@@ -57,10 +57,11 @@ func (p *peer) class(c *classifier) Class {
 type tally struct {
 	collecting sync.Mutex // held while counts are brought together
 
-	pmu  sync.Mutex // guards what follows; never held while the engine is called
-	live map[*torrent.PeerConn]*peer
-	left []*peer // closed, but not yet in past
-	past traffic // of connections that are closed and counted
+	pmu   sync.Mutex                  // guards what follows; never held while the engine is called
+	found map[netip.AddrPort]struct{} // addresses of peers, connected or not
+	live  map[*torrent.PeerConn]*peer
+	left  []*peer // closed, but not yet in past
+	past  traffic // of connections that are closed and counted
 }
 
 // traffic is payload by class.

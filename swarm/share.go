@@ -139,15 +139,7 @@ func (a announced) Status() announce.Status {
 	}
 }
 
-func (a announced) Offer(peers []netip.AddrPort) {
-	var offers []torrent.PeerInfo
-	for _, p := range peers {
-		if p != a.s.n.tr.local {
-			offers = append(offers, a.s.n.peerInfo(p, torrent.PeerSourceTracker))
-		}
-	}
-	a.s.lib.AddPeers(offers)
-}
+func (a announced) Offer(peers []netip.AddrPort) { a.s.heard(peers) }
 
 func (a announced) Complete() <-chan struct{} { return a.s.lib.Complete().On() }
 
