@@ -45,6 +45,9 @@ func TestMain(m *testing.M) {
 	if target := os.Getenv(childTarget); target != "" {
 		os.Exit(agentProcess(target))
 	}
+	if do := os.Getenv(crashDo); do != "" {
+		os.Exit(crashProcess(do))
+	}
 	os.Exit(m.Run())
 }
 
