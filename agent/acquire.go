@@ -25,7 +25,11 @@ const (
 	// server; each machine waits a different time, so that a fleet does not come at once.
 	minIdle, maxIdle = 20 * time.Second, 40 * time.Second
 	minRate          = 1 << 10 // bytes per second
-	tellEvery        = 250 * time.Millisecond
+	// A source that is only just fast enough must not keep a machine busy for days: after
+	// this long, and a second for so many bytes, the next one is asked. What came is kept.
+	directBase = 10 * time.Minute
+	directRate = 16 << 10
+	tellEvery  = 250 * time.Millisecond
 )
 
 // acquire returns the decided payload's file, verified, open at its start: from the
@@ -245,9 +249,16 @@ func (a *Agent) directFrom(ctx context.Context, j *job, s source.Source, p *mani
 	if at > p.Length {
 		at = 0
 	}
+	limit := directFor(p.Length)
+	if a.cfg.direct > 0 {
+		limit = a.cfg.direct
+	}
+	timed, cancel := context.WithTimeoutCause(ctx, limit, fault.New(fault.Unreachable, "%s did not deliver within %s", s.Name(), limit).
+		Line("What came is kept.").Do("the agent tries again by itself").Fact("source", s.Name()))
+	defer cancel()
 	if at < p.Length || p.Length == 0 {
 		var body io.ReadCloser
-		if body, at, err = s.Data(ctx, tree.Data(p.SHA256), at); err != nil {
+		if body, at, err = s.Data(timed, tree.Data(p.SHA256), at); err != nil {
 			return nil, false, err
 		}
 		defer body.Close()
@@ -263,6 +274,9 @@ func (a *Agent) directFrom(ctx context.Context, j *job, s source.Source, p *mani
 		}}
 		_, err = io.Copy(w, io.LimitReader(body, p.Length-at+1))
 		w.flush()
+		if late := context.Cause(timed); err != nil && errors.Is(late, fault.Unreachable) {
+			return nil, at > 0, late
+		}
 		if err != nil {
 			return nil, at > 0, a.writeFailed(err, p)
 		}
@@ -272,6 +286,11 @@ func (a *Agent) directFrom(ctx context.Context, j *job, s source.Source, p *mani
 		return nil, at > 0, fromSource(s, err)
 	}
 	return f, at > 0, nil
+}
+
+// directFor is how long a source may take for a whole payload.
+func directFor(length int64) time.Duration {
+	return directBase + time.Duration(length/directRate)*time.Second
 }
 
 // notAsSigned reports whether err says that bytes are not the signed ones.

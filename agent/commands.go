@@ -298,7 +298,8 @@ func (a *Agent) recovered(ctx context.Context) error {
 }
 
 // nextCheck is when the channels are asked again: in the configured time, or sooner
-// when nobody answered or something passing ended an update: later and later.
+// when nobody answered or something passing ended an update: later and later. A window
+// that would be over by then is not slept through.
 func (a *Agent) nextCheck(jitter float64) time.Duration {
 	every := a.cfg.Check.Every
 	d := time.Duration(float64(every) * (1 + a.cfg.Check.Jitter*(2*jitter-1)))
@@ -312,6 +313,12 @@ func (a *Agent) nextCheck(jitter float64) time.Duration {
 		soon(app.silences)
 		if app.job == nil && app.status.State == manifest.StateWaiting {
 			soon(app.retries)
+		}
+		if w := app.status.Window; w != nil && !w.Open && !w.Changes.IsZero() && app.status.State == manifest.StateHeld {
+			_, end := app.cfg.Windows.At(w.Changes)
+			if length := end.Sub(w.Changes); !end.IsZero() && length < 2*every {
+				d = min(d, max(w.Changes.Sub(a.cfg.Clock()), 0)+time.Duration(jitter*float64(length)/2))
+			}
 		}
 	}
 	return d

@@ -95,8 +95,9 @@ type Config struct {
 	// Logger receives progress. If nil, nothing is logged.
 	Logger *slog.Logger
 
-	// idle replaces the time without a byte from peers, in tests.
-	idle time.Duration
+	// idle replaces the time without a byte from peers, and direct the time a source may
+	// take for a payload, in tests.
+	idle, direct time.Duration
 }
 
 // Sources are base URLs of static trees. A path or a file: URL names a directory.

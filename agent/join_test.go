@@ -97,6 +97,36 @@ func TestJoinOnFirstUse(t *testing.T) {
 	}
 }
 
+// The floors of a second link count at once, for an agent that is running too.
+func TestJoiningAgainRaisesTheFloor(t *testing.T) {
+	b := newcomer(t)
+	b.Release(stable, 2, b.old)
+	if _, err := Join(t.Context(), b.cfg, b.link()); err != nil {
+		t.Fatal(err)
+	}
+	stop := b.run()
+	b.serving()
+	l := b.link()
+	l.MinSequence = manifest.Order{Epoch: 1, Sequence: 3}
+	b.Release(stable, 4, b.old) // what the link speaks of is there
+	if j, err := Join(t.Context(), b.cfg, l); err != nil || !j.Already {
+		t.Fatalf("%+v, %v", j, err)
+	}
+	b.Release(stable, 2, b.old)
+	checks, err := b.connect().Check(t.Context(), nil)
+	if err != nil || checks.Apps[0].Code != fault.Rollback {
+		t.Errorf("%+v, %v; want rollback", checks, err)
+	}
+	stop()
+	pin, err := state.ReadPin(b.cfg.JoinFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if least, _ := pin.Least(stable); least.Sequence != 3 {
+		t.Errorf("the floor is %v", least)
+	}
+}
+
 // A join that fails leaves nothing.
 func TestJoinRefusals(t *testing.T) {
 	rows := []struct {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"shoal/agent/agenttest"
 	"shoal/agent/state"
@@ -51,6 +52,36 @@ func TestResetToTheSameFleetLowersNothing(t *testing.T) {
 			}
 			b.installed(b.old)
 		})
+	}
+}
+
+// What was installed from the fleet before says nothing of the new one, even where
+// everything else is lost.
+func TestOrdersOfAnotherFleetAreNoFloor(t *testing.T) {
+	b := newBench(t)
+	b.Release(stable, 42, agenttest.Program("2", 0))
+	b.want(b.update(Choice{}), fault.OK, manifest.StateHealthy)
+	b.Now = b.Now.Add(time.Hour)
+	root := *b.Root
+	root.Fleet = "other"
+	payload, err := manifest.DraftRoot(&root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, env := manifest.Sum(payload), b.Sign(manifest.TypeRoot, payload, "root-1", "root-2")
+	for _, r := range []struct {
+		fleet manifest.Digest
+		root  []byte
+		want  manifest.Order
+	}{{b.Pin(), b.Roots[0], manifest.Order{Epoch: 1, Sequence: 42}}, {other, env, manifest.Order{}}} {
+		if _, err := Reset(t.Context(), b.cfg, r.root, r.fleet); err != nil {
+			t.Fatal(err)
+		}
+		a := b.open()
+		if got := a.installedFloor(stable); got != r.want {
+			t.Errorf("fleet %s: the floor is %v, want %v", r.fleet, got, r.want)
+		}
+		a.Close()
 	}
 }
 

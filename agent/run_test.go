@@ -3,7 +3,10 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +16,7 @@ import (
 
 	"shoal/agent/agenttest"
 	"shoal/agent/control"
+	"shoal/agent/window"
 	"shoal/internal/fault"
 	"shoal/manifest"
 	"shoal/manifest/manifesttest"
@@ -33,7 +37,7 @@ func (b *bench) connect() Handle {
 
 func (b *bench) serving() {
 	b.t.Helper()
-	b.until("a first check", func(s *AppStatus) bool { return s.LastCheck != nil })
+	b.until("a first check", func(s *AppStatus) bool { return s.LastCheck != nil && s.LastCheck.At.Equal(b.Now) })
 }
 
 func TestRunningAgentInstallsByItself(t *testing.T) {
@@ -266,6 +270,41 @@ func TestCloseInTheMiddleOfADownload(t *testing.T) {
 	}
 }
 
+// A source that is fast enough to be borne, and no faster, does not keep the others from
+// being asked; what it gave is not fetched again.
+func TestSlowSourceIsLeft(t *testing.T) {
+	b := newBench(t)
+	b.cfg.idle, b.cfg.direct = 50*time.Millisecond, 300*time.Millisecond
+	next := agenttest.Large("2", 0)
+	b.Release(stable, 2, next)
+	good := b.cfg.Sources.Publisher
+	left := make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, "/data/") {
+			http.FileServer(http.Dir(b.Dir)).ServeHTTP(w, r)
+			return
+		}
+		for sent := 0; r.Context().Err() == nil; sent += 100 {
+			w.Write(next[sent : sent+100])
+			http.NewResponseController(w).Flush()
+			select {
+			case <-r.Context().Done():
+				close(left)
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}))
+	defer slow.Close()
+	b.cfg.Sources = Sources{Publisher: slow.URL, Mirrors: []string{good}}
+	u := b.update(Choice{})
+	b.want(u, fault.OK, manifest.StateHealthy)
+	b.installed(next)
+	<-left
+	if got := u.Update.Bytes.Webseed; got != int64(len(next)) {
+		t.Errorf("%d bytes were fetched for %d", got, len(next))
+	}
+}
+
 func TestNextCheck(t *testing.T) {
 	b := newBench(t)
 	a := b.open()
@@ -300,4 +339,20 @@ func TestNextCheck(t *testing.T) {
 			}
 		})
 	}
+	t.Run("short-window-is-not-slept-through", func(t *testing.T) {
+		opens := b.Now.Add(2 * time.Minute).UTC()
+		w, err := window.Parse(fmt.Sprintf("%s %s-%s UTC", opens.Format("Mon"), opens.Format("15:04"), opens.Add(10*time.Minute).Format("15:04")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.do(t.Context(), func() {
+			app.cfg.Windows, app.retries, app.silences, app.status.State = window.Set{w}, 0, 0, manifest.StateHeld
+			a.showWishes(app)
+			for jitter, want := range map[float64]time.Duration{0: 2 * time.Minute, 1: 7 * time.Minute} {
+				if got := a.nextCheck(jitter); got != want {
+					t.Errorf("in %s, want %s", got, want)
+				}
+			}
+		})
+	})
 }
