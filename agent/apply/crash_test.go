@@ -224,6 +224,12 @@ func crashProcess(do string) int {
 		Dir: os.Getenv(crashDir), Kind: os.Getenv(crashKind), Swap: os.Getenv(crashSwap),
 		Sick: strings.Fields(os.Getenv(crashSick)), Crashing: strings.Fields(os.Getenv(crashBroken)),
 	}
+	switch do {
+	case "serve":
+		return serve(w.Dir)
+	case "keep-updated":
+		return keepUpdated(w.Dir)
+	}
 	fsys := &faultFS{FS: osFS{}, atCall: func() { unix.Kill(os.Getpid(), unix.SIGKILL) }}
 	fsys.at, _ = strconv.Atoi(os.Getenv(crashKillAt))
 	e := w.engine(fsys)
