@@ -45,7 +45,10 @@ func (e *Engine) installed(t Target) (Installed, error) {
 		return Installed{}, err
 	}
 	h, err := e.store(t).catalogue()
-	return Installed{Release: h.release(d, length), Present: true}, err
+	if err != nil {
+		return Installed{}, err
+	}
+	return Installed{Release: h.release(d, length), Present: true}, nil
 }
 
 // release is what is known of the artifact with that hash.
