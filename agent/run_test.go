@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -174,70 +173,6 @@ func TestStatusWithoutAnAgent(t *testing.T) {
 	if _, err := CurrentStatus(t.Context(), b.cfg); !errors.Is(err, fault.Config) {
 		t.Errorf("on a machine that has not joined: %v, want config", err)
 	}
-}
-
-// systemd hears that the agent is ready, how it stands, that it lives, and that it stops.
-func TestTellsTheSupervisor(t *testing.T) {
-	b := newBench(t)
-	b.Release(stable, 2, agenttest.Program("2", 0))
-	path := filepath.Join(t.TempDir(), "notify")
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: path})
-	if err != nil {
-		t.Skipf("skipped: no datagram sockets here: %v", err)
-	}
-	defer conn.Close()
-	t.Setenv("NOTIFY_SOCKET", path)
-	t.Setenv("WATCHDOG_USEC", "200000")
-	heard := make(chan string, 1000)
-	go func() {
-		defer close(heard)
-		for buf := make([]byte, 4096); ; {
-			n, err := conn.Read(buf)
-			if err != nil {
-				return
-			}
-			heard <- string(buf[:n])
-		}
-	}()
-	all := ""
-	hear := func(what string) {
-		t.Helper()
-		for timeout := time.After(time.Minute); !strings.Contains(all, what); {
-			select {
-			case line := <-heard:
-				all += line + "\n"
-			case <-timeout:
-				t.Fatalf("never heard %q in:\n%s", what, all)
-			}
-		}
-	}
-	stop := b.run()
-	hear("READY=1")
-	hear("WATCHDOG=1")
-	hear("acme/stable 1.0.2 healthy")
-	stop()
-	hear("STOPPING=1")
-}
-
-// Whoever asks while the agent is busy gets an answer.
-func TestStatusDuringALongCheck(t *testing.T) {
-	b := newBench(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and never answers
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	b.cfg.Sources.Publisher = "http://" + l.Addr().String()
-	stop := b.run()
-	conn, err := l.Accept() // the check is under way
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if s := b.status(); !s.Running || len(s.Apps) != 1 {
-		t.Errorf("status %+v", s)
-	}
-	stop() // and it stops although the check does not end
 }
 
 func TestCloseInTheMiddleOfADownload(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"shoal/agent"
+	"shoal/agent/install"
 	"shoal/internal/fault"
 )
 
@@ -28,11 +29,13 @@ that does not stay up, or could not install another update, is put back.`,
 			if err != nil {
 				return err
 			}
-			a, err := agent.Open(cmd.Context(), cfg)
+			ctx, end := install.Attach(cmd.Context())
+			defer end()
+			a, err := agent.Open(ctx, cfg)
 			if err != nil {
 				return err
 			}
-			err = a.Run(cmd.Context())
+			err = a.Run(ctx)
 			cerr := a.Close()
 			if errors.Is(err, agent.ErrRestart) {
 				status, err := runAgain(c.program, cfg.StateDir, supervised)

@@ -24,6 +24,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if exe, err := os.Executable(); err == nil {
+		beAgent(exe)
 		if _, err := demo.ReadTrailer(exe); err == nil {
 			main() // a copy of the test's executable that the demo runs as its program
 		}

@@ -37,6 +37,7 @@ var owners = map[string]string{
 	"github.com/vbauerster/mpb":     "cmd/shoal",
 	"github.com/rogpeppe/":          "cmd/shoal",
 	"github.com/coreos/go-systemd/": "agent",
+	"github.com/kardianos/service":  "agent/install",
 }
 
 // top is what may stand at the top of the tree; dot files apart.
