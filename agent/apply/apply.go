@@ -217,6 +217,10 @@ func (e *Engine) Revert(ctx context.Context, p Program, version string, authoriz
 		return res, err
 	}
 	defer s.close()
+	if in := s.sw.opaque(); in != nil && len(in.Revert) == 0 {
+		return res, fault.New(fault.Policy, "%s has no command that puts a previous package back", s.p.Target.name()).
+			Do("give one in installer.revert, or publish the version that is wanted")
+	}
 	kept, err := s.previous()
 	if err != nil {
 		return res, explain("looking for previous versions", s.target, err)

@@ -176,6 +176,9 @@ func (s *session) revert(ctx context.Context, cause error) (Result, error) {
 // again after a crash.
 func (s *session) putBack(ctx context.Context) (Result, error) {
 	j := s.j
+	if err := s.mayUndo(); err != nil {
+		return s.fail("nothing was put back", err)
+	}
 	// The end of ctx must not leave a bad version in place.
 	must, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.p.ConfirmWithin)
 	defer cancel()

@@ -36,6 +36,9 @@ type crashWorld struct {
 	Dir, Kind, Swap string
 	Sick            []string // versions that fail their check
 	Crashing        []string // versions that cannot be started
+	Commands        string   // "idempotent" if an installer's are
+
+	set func(*Installer)
 }
 
 // worlds are the ways in which an artifact is swapped.
@@ -81,8 +84,18 @@ func (w crashWorld) program() Program {
 		Target:  Target{App: "acme", Path: w.path("bin/acme"), Kind: w.Kind, Swap: w.Swap, AllowInstall: true},
 		Service: crashService{w}, Health: crashHealth{w},
 	}
-	if w.Kind == KindTree {
+	switch w.Kind {
+	case KindTree:
 		p.Target.Path = w.path("bin")
+	case KindInstaller:
+		in := Installer{Command: []string{w.path("install"), "{file}"}, Idempotent: w.Commands == "idempotent"}
+		if _, err := os.Stat(w.path("revert")); err == nil {
+			in.Revert = []string{w.path("revert"), "{file}"}
+		}
+		if w.set != nil {
+			w.set(&in)
+		}
+		p.Target.Installer = in
 	}
 	return p
 }

@@ -13,7 +13,7 @@ const defaultHookTimeout = time.Minute
 // Hooks are commands run around a swap. Each is an argv list, which no shell reads,
 // and runs with a clean environment and these variables:
 //
-//	SHOAL_HOOK          pre, post or on_revert
+//	SHOAL_HOOK          pre, post or on_revert; install or revert for an Installer's
 //	SHOAL_APP           the app
 //	SHOAL_TARGET        the file that is replaced
 //	SHOAL_STAGED        the new file, ready to run; only for pre
@@ -31,7 +31,7 @@ type Hooks struct {
 
 // HookResult is what a hook did.
 type HookResult struct {
-	Hook   string `json:"hook"`            // "pre", "post" or "on_revert"
+	Hook   string `json:"hook"`            // "pre", "post" or "on_revert"; "install" or "revert" of an Installer
 	Exit   int    `json:"exit"`            // exit status; -1 when it did not start, was killed or ran out of time
 	Error  string `json:"error,omitempty"` // empty when it exited 0
 	Output string `json:"output,omitempty"`
@@ -61,19 +61,7 @@ func (s *session) runHook(ctx context.Context, hook string, attempt int) error {
 	if len(argv) == 0 {
 		return nil
 	}
-	env := []string{
-		"SHOAL_HOOK=" + hook,
-		"SHOAL_APP=" + j.App,
-		"SHOAL_TARGET=" + j.Target,
-		"SHOAL_TX=" + j.Tx,
-		fmt.Sprintf("SHOAL_ATTEMPT=%d", attempt),
-		"SHOAL_FROM_VERSION=" + j.FromRelease.Version,
-		"SHOAL_TO_VERSION=" + j.ToRelease.Version,
-		"SHOAL_TO_SHA256=" + j.To.String(),
-	}
-	if !j.From.absent() {
-		env = append(env, "SHOAL_FROM_SHA256="+j.From.String())
-	}
+	env := append(environment(j, hook), fmt.Sprintf("SHOAL_ATTEMPT=%d", attempt))
 	if hook == hookPre {
 		env = append(env, "SHOAL_STAGED="+j.Staged)
 	}
@@ -88,11 +76,33 @@ func (s *session) runHook(ctx context.Context, hook string, attempt int) error {
 		r.Error = err.Error()
 		s.log.Warn("hook failed", "hook", hook, "error", err)
 	}
+	j.ran(r)
+	return err
+}
+
+// environment is what a command of a transaction is told, besides the clean environment.
+func environment(j *journal, name string) []string {
+	env := []string{
+		"SHOAL_HOOK=" + name,
+		"SHOAL_APP=" + j.App,
+		"SHOAL_TARGET=" + j.Target,
+		"SHOAL_TX=" + j.Tx,
+		"SHOAL_FROM_VERSION=" + j.FromRelease.Version,
+		"SHOAL_TO_VERSION=" + j.ToRelease.Version,
+		"SHOAL_TO_SHA256=" + j.To.String(),
+	}
+	if !j.From.absent() {
+		env = append(env, "SHOAL_FROM_SHA256="+j.From.String())
+	}
+	return env
+}
+
+// ran adds what a command did to the journal.
+func (j *journal) ran(r HookResult) {
 	j.Hooks = append(j.Hooks, r)
 	if n := len(j.Hooks); n > maxHookResults { // repeated after crashes
 		j.Hooks = j.Hooks[n-maxHookResults:]
 	}
-	return err
 }
 
 // maxHookResults bounds the journal: one of each kind, and one that was repeated.

@@ -24,11 +24,20 @@ func (s *session) install(ctx context.Context, u Update) (Result, error) {
 	if s.j, err = s.plan(ctx, from, u.To); err != nil {
 		return Result{To: u.To}, err
 	}
+	s.j.Back = u.kept != ""
 	if err := s.store.save(s.j); err != nil {
 		return s.abort(explain("beginning the update", s.target, err))
 	}
 	s.reach(Staged)
 	if err := s.prepare(ctx, u); err != nil {
+		return s.abort(err)
+	}
+	return s.commit(ctx)
+}
+
+// commit swaps, and goes on from there.
+func (s *session) commit(ctx context.Context) (Result, error) {
+	if err := s.begun(); err != nil {
 		return s.abort(err)
 	}
 	s.reach(Committing)
@@ -213,6 +222,9 @@ func (s *session) look() (found, error) {
 // settle goes on from a transaction that is at most staged by its journal: after a
 // crash (no cause), or after a swap that returned an error. The target tells.
 func (s *session) settle(ctx context.Context, cause error) (Result, error) {
+	if s.j.State == Committing {
+		return s.settleRun(ctx, cause)
+	}
 	f, err := s.look()
 	if err != nil {
 		if cause == nil {

@@ -58,6 +58,10 @@ type journal struct {
 	BaselineSick bool          `json:"baseline_sick,omitempty"` // the old version failed its check before the swap
 	Self         bool          `json:"self,omitempty"`          // the program is the agent itself
 
+	Back  bool `json:"back,omitempty"`  // it goes back to a previous version
+	Runs  int  `json:"runs,omitempty"`  // how often an installer's command was begun
+	Undos int  `json:"undos,omitempty"` // and the one that puts things back
+
 	HookRuns int          `json:"hook_runs,omitempty"` // of the hook of this state
 	Hooks    []HookResult `json:"hooks,omitempty"`
 	Code     string       `json:"code,omitempty"` // why it is reverting, reverted or failed
@@ -156,6 +160,10 @@ func parseJournal(b []byte) (*journal, error) {
 func (j *journal) check() error {
 	switch j.State {
 	case Staged, Confirming, Confirmed, Reverting, Reverted, Failed:
+	case Committing: // where it cannot be told from the target
+		if j.Kind != KindInstaller {
+			return fmt.Errorf("state %q of a %s", j.State, j.Kind)
+		}
 	default:
 		return fmt.Errorf("unknown state %q", j.State)
 	}
@@ -175,7 +183,7 @@ func (j *journal) check() error {
 	if _, ok := n.isPrevious(j.Backup); j.From.absent() != (j.Backup == "") || j.Backup != "" && !ok {
 		return fmt.Errorf("%q is not a previous version of %q", j.Backup, j.Target)
 	}
-	if j.To.absent() || j.To == j.From || j.Attempts < 0 {
+	if j.To.absent() || j.To == j.From || j.Attempts < 0 || j.Runs < 0 || j.Undos < 0 {
 		return errors.New("an impossible record")
 	}
 	return nil

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"strings"
@@ -153,7 +154,7 @@ func (s store) failed(d digest, retry int64) (bool, error) {
 func (j *journal) blames() bool {
 	switch j.State {
 	case Reverting, Reverted, Failed:
-		return j.Attempts > 0
+		return j.Attempts > 0 || j.Runs > 0
 	}
 	return false
 }
@@ -171,12 +172,18 @@ func (e *Engine) History(t Target) ([]Record, error) {
 	return h.Records, nil
 }
 
+// byHand is what a person has to do where it is not to replace a file.
+var byHand = map[string]string{
+	KindTree:      "see what runs now, and have the link lead to the right version",
+	KindInstaller: "see what is installed now, and install the right version by hand",
+}
+
 // needsOperator is the answer to everything while a transaction is Failed.
 func needsOperator(j *journal) error {
 	e := fault.New(fault.ApplyFailed, "%s needs a person: its last update failed and could not be put right", j.App).
 		Line("%s was to become %s", title(j.App, j.from()), title(j.App, j.to())).
 		Line("nothing is done to %q until then, and no file of that update is removed", j.Target).
-		Do("see what runs now, and put the right program at %q", j.Target).
+		Do("%s", cmp.Or(byHand[j.Kind], "see what runs now, and put the right program there")).
 		Do("shoal agent update --retry").Fact("needs_operator", true)
 	for l := range strings.Lines(j.Why) {
 		e.Line("%s", strings.TrimSpace(l))

@@ -203,6 +203,8 @@ func (p *place) prune(keep int) error {
 	return p.remove(drop...)
 }
 
+func (p *place) opaque() *Installer { return nil }
+
 func (p *place) leftovers() ([]string, error) { return p.litter(p.fs) }
 
 func (p *place) sweep(leftovers []string) error { return p.remove(leftovers...) }

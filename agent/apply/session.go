@@ -121,6 +121,9 @@ func (s *session) work(target, kind, swap string) error {
 	if err := s.lock(names{target}.lock()); err != nil {
 		return err
 	}
+	if i, ok := sw.(*installer); ok {
+		i.Installer = s.p.Target.Installer
+	}
 	s.target, s.sw = target, sw
 	return nil
 }

@@ -50,6 +50,9 @@ type swapper interface {
 	clean(j *journal, keepBackup bool) error
 	// prune removes the oldest previous versions beyond keep.
 	prune(keep int) error
+	// opaque returns the commands of a kind that is swapped and restored by commands,
+	// whose effect no hash tells; else nil.
+	opaque() *Installer
 	// leftovers returns what only an interrupted transaction can have left.
 	leftovers() ([]string, error)
 	// sweep removes leftovers.
@@ -63,9 +66,13 @@ func newSwapper(fsys FS, kind, how, target string) (swapper, error) {
 		return newTree(fsys, target), nil
 	case kind == KindTree:
 		return nil, fault.New(fault.Config, "a tree is swapped by renaming a link, not by %q", how).Do("leave swap out")
+	case kind == KindInstaller && how == SwapRename:
+		return &installer{binary: newBinary(fsys, target)}, nil
+	case kind == KindInstaller:
+		return nil, fault.New(fault.Config, "a package is swapped by its installer, not by %q", how).Do("leave swap out")
 	case kind != KindBinary:
 		return nil, fault.New(fault.Policy, "kind %q is none that this agent can install", kind).
-			Line("it installs %q and %q", KindBinary, KindTree)
+			Line("it installs %q, %q and %q", KindBinary, KindTree, KindInstaller)
 	case how == SwapRename:
 		return &renamer{newBinary(fsys, target)}, nil
 	case how == SwapSelfupdate:

@@ -20,6 +20,9 @@ const (
 	// tar is unpacked to Path/versions/VERSION-HASH, and the link Path/current leads there.
 	// On Windows, where links take a privilege, the file Path/current.txt says so instead.
 	KindTree = "tree"
+	// KindInstaller is a package that Target.Installer's commands install. Target.Path is
+	// where the package that was installed last is kept: its hash tells which it is.
+	KindInstaller = "installer"
 )
 
 const (
@@ -41,6 +44,8 @@ type Target struct {
 	AllowInsecureDir bool
 	// Swap is SwapRename or SwapSelfupdate; empty means the one that suits the system.
 	Swap string
+	// Installer has the commands of KindInstaller.
+	Installer Installer
 }
 
 // defaults returns t with its zeros filled in, or what is wrong with it.
@@ -60,6 +65,12 @@ func (t Target) defaults() (Target, error) {
 	}
 	if _, err := newSwapper(nil, t.Kind, t.Swap, t.Path); err != nil {
 		return t, err
+	}
+	if t.Kind == KindInstaller {
+		var err error
+		if t.Installer, err = t.Installer.defaults(); err != nil {
+			return t, err
+		}
 	}
 	switch {
 	case t.Keep == 0:
@@ -191,8 +202,11 @@ func checkRelease(kind string, r Release) (Release, error) {
 	if digest(r.SHA256).absent() || r.Length <= 0 {
 		return r, fault.New(fault.Malformed, "an update without length or sha256")
 	}
-	if kind != KindBinary {
+	switch {
+	case kind == KindTree:
 		r.Mode = 0 // what is in it has modes of its own
+		return r, nil
+	case kind == KindInstaller && r.Mode == 0o644:
 		return r, nil
 	}
 	switch r.Mode {
