@@ -392,7 +392,7 @@ func TestRefusedBeforeAnythingIsTouched(t *testing.T) {
 		{"kind-unknown", func(_ *machine, p *Program, _ *Update) { p.Target.Kind = "image" }, fault.Policy},
 		{"tree-at-a-file", func(_ *machine, p *Program, _ *Update) { p.Target.Kind = KindTree }, fault.UnsafePath},
 		{"tree-by-selfupdate", func(_ *machine, p *Program, _ *Update) { p.Target.Kind, p.Target.Swap = KindTree, SwapSelfupdate }, fault.Config},
-		{"kind-installer", func(_ *machine, p *Program, _ *Update) { p.Target.Kind = "installer" }, fault.Policy},
+		{"installer-without-a-command", func(_ *machine, p *Program, _ *Update) { p.Target.Kind = KindInstaller }, fault.Config},
 		{"unknown-swap", func(_ *machine, p *Program, _ *Update) { p.Target.Swap = "copy" }, fault.Config},
 		{"relative-target", func(_ *machine, p *Program, _ *Update) { p.Target.Path = "acme" }, fault.Config},
 		{"no-hash", func(_ *machine, _ *Program, u *Update) { u.To.SHA256 = [32]byte{} }, fault.Malformed},
