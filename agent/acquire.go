@@ -199,7 +199,7 @@ func (a *Agent) fetchFailed(j *job, err error) error {
 		if deadline.Done > 0 {
 			e.Line("have       %d of %d bytes; they are kept", deadline.Done, deadline.Total)
 		}
-		return e.Do("the agent tries again by itself; to find out why: shoal doctor network").
+		return e.Do("the agent tries again by itself; to find out what is wrong here: shoal doctor").
 			Fact("done", deadline.Done).Fact("total", deadline.Total)
 	case errors.Is(err, swarm.ErrBusy):
 		return fault.New(fault.Unreachable, "%s is being fetched for another app", version).Do("the agent tries again by itself")

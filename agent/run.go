@@ -231,10 +231,13 @@ func (a *Agent) commands() map[string]control.Command {
 			}
 			return updated, nil
 		},
-		"wish":      command(func(ctx context.Context, r WishRequest) (any, error) { return a.Wish(ctx, r.Apps, r.Wish) }),
-		"revert":    command(func(ctx context.Context, r RevertRequest) (any, error) { return a.Revert(ctx, r.App, r.To) }),
-		"cache":     command(func(ctx context.Context, _ struct{}) (any, error) { return a.Stored(ctx) }),
-		"cache-rm":  command(func(ctx context.Context, r DropRequest) (any, error) { return a.Drop(ctx, r.Which) }),
+		"wish":     command(func(ctx context.Context, r WishRequest) (any, error) { return a.Wish(ctx, r.Apps, r.Wish) }),
+		"revert":   command(func(ctx context.Context, r RevertRequest) (any, error) { return a.Revert(ctx, r.App, r.To) }),
+		"cache":    command(func(ctx context.Context, _ struct{}) (any, error) { return a.Stored(ctx) }),
+		"cache-rm": command(func(ctx context.Context, r DropRequest) (any, error) { return a.Drop(ctx, r.Which) }),
+		"examine": command(func(context.Context, struct{}) (any, error) {
+			return &Examined{Inside: true, Findings: a.cfg.examine()}, nil
+		}),
 		"read-join": command(func(ctx context.Context, _ struct{}) (any, error) { return nil, a.readJoin(ctx) }),
 	}
 }
