@@ -40,6 +40,10 @@ func Connect(ctx context.Context, cfg Config) (Handle, error) {
 		}
 		a, err := Open(ctx, cfg)
 		if err == nil {
+			// No command leaves a recovery half way: every try counts.
+			if err := a.recovered(ctx); err != nil {
+				return nil, errors.Join(err, a.Close())
+			}
 			return a, nil
 		}
 		if !errors.Is(err, fault.Locked) || time.Since(began) > startingFor {

@@ -70,6 +70,7 @@ func (a *Agent) wish(names []string, w Wish) ([]Wished, error) {
 	}
 	a.log.Info("an operator decided", "apps", names, "hold_until", w.HoldUntil, "resume", w.Resume, "pin", w.Pin, "unpin", w.Unpin)
 	for i, app := range apps {
+		app.trouble = nil // what kept it from its last update may be what was decided
 		a.goOn(app)
 		wished[i].AppStatus = a.snapshot(app)
 	}
