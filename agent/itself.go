@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"path/filepath"
 	"time"
 
@@ -90,7 +91,7 @@ func SelfCheck(ctx context.Context, cfg Config) (*Fitness, error) {
 		return nil, err
 	}
 	pin, err := state.ReadPin(cfg.JoinFile)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	if err := checkPin(cfg, pin); err != nil {

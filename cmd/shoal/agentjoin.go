@@ -210,5 +210,5 @@ func writeJoined(w io.Writer, j *agent.Joined, l *link.Link, now time.Time) {
 	if j.Already {
 		fmt.Fprintln(w, "  This machine had already joined.")
 	}
-	fmt.Fprintln(w, "  Next: shoal agent run     then     shoal agent status")
+	fmt.Fprintln(w, "  Next: shoal agent install --now, or shoal agent run     then     shoal agent status")
 }
