@@ -143,13 +143,15 @@ type SelfConfig struct {
 type AppConfig struct {
 	Name    string // the app's name in the channel
 	Channel string
-	Target  string // absolute path of what is replaced; for a tree, the directory that holds it
-	Kind    string // must equal the artifact's: "binary" (also when empty) or "tree"
+	Target  string // absolute path of what is replaced; see apply.Target for what it is of other kinds
+	Kind    string // must equal the artifact's: "binary" (also when empty), "tree" or "installer"
 	Variant string // chosen artifact variant; empty means none
 
 	Service ServiceConfig
 	Health  HealthConfig
 	Hooks   HooksConfig
+
+	Installer InstallerConfig // for kind installer
 
 	Keep             int        // previous versions kept beside the target; zero means [DefaultKeep]
 	Windows          window.Set // when an update may begin; empty means any time
@@ -177,6 +179,15 @@ type HealthConfig struct {
 	Interval  time.Duration
 	Successes int
 	Require   bool // a check that failed before the swap too still decides
+}
+
+// InstallerConfig are the programs that install packages, as argument lists with {file}
+// where the package's path is to stand; see [apply.Installer].
+type InstallerConfig struct {
+	Command, Revert     []string
+	Success, RetryLater []int // exit statuses
+	Idempotent          bool
+	Timeout             time.Duration
 }
 
 // HooksConfig are programs run around an update; each is an argument list.
@@ -304,8 +315,13 @@ func (a AppConfig) validate() error {
 	if !filepath.IsAbs(a.Target) {
 		return bad("target %q is not an absolute path", a.Target)
 	}
-	if a.Kind != manifest.KindBinary && a.Kind != manifest.KindTree {
-		return bad("kind %q is not one this agent can install (binary, tree)", a.Kind)
+	switch a.Kind {
+	case manifest.KindBinary, manifest.KindTree, manifest.KindInstaller:
+	default:
+		return bad("kind %q is not one this agent can install (binary, tree, installer)", a.Kind)
+	}
+	if in := a.Installer; a.Kind != manifest.KindInstaller && len(in.Command)+len(in.Revert) > 0 {
+		return bad("installer goes with kind installer")
 	}
 	if a.Kind != manifest.KindBinary && a.Swap != "" {
 		return bad("swap is for binaries alone")

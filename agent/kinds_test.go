@@ -89,3 +89,33 @@ func TestTreeIsUpdatedAndPutBack(t *testing.T) {
 	b.want(b.update(Choice{}), fault.Policy, manifest.StateBlocked)
 	runs("2")
 }
+
+// A package goes the whole way: its command is told where it is, and its hash is what
+// counts as installed.
+func TestPackageIsInstalledAndPutBack(t *testing.T) {
+	b := newBench(t)
+	dir := t.TempDir()
+	installed := filepath.Join(dir, "installed")
+	app := &b.cfg.Apps[0]
+	app.Target, app.Kind = filepath.Join(dir, "acme.pkg"), manifest.KindInstaller
+	app.Installer = InstallerConfig{
+		Command: []string{"sh", "-c", "case $1 in *.pkg) cp $1 " + installed + " ;; *) exit 1 ;; esac", "sh", "{file}"},
+		Revert:  []string{"cp", "{file}", installed},
+	}
+	app.Health = HealthConfig{Type: "command", Command: []string{"sh", "-c", "! grep -q 3 " + installed}, Timeout: time.Second, Interval: 50 * time.Millisecond}
+	has := func(want string) {
+		t.Helper()
+		if got, err := os.ReadFile(installed); err != nil || string(got) != want {
+			t.Errorf("installed is %q, %v; want %q", got, err, want)
+		}
+	}
+	for i, version := range []string{"1", "2"} {
+		b.Release(stable, int64(43+i), []byte("package "+version), kind(manifest.KindInstaller, "0644"))
+		b.want(b.update(Choice{}), fault.OK, manifest.StateHealthy)
+		has("package " + version)
+	}
+	b.Release(stable, 50, []byte("package 3"), kind(manifest.KindInstaller, "0644"))
+	b.want(b.update(Choice{}), fault.HealthFailed, manifest.StateReverted)
+	has("package 2")
+	b.want(b.update(Choice{}), fault.HealthFailed, manifest.StateReverted)
+}

@@ -25,6 +25,10 @@ func (a AppConfig) program() (apply.Program, error) {
 		Target: apply.Target{
 			App: a.Name, Path: a.Target, Kind: a.Kind, Keep: a.Keep, Swap: a.Swap,
 			AllowInstall: !a.RefuseInstall, AllowInsecureDir: a.AllowInsecureDir,
+			Installer: apply.Installer{
+				Command: a.Installer.Command, Revert: a.Installer.Revert, Success: a.Installer.Success,
+				RetryLater: a.Installer.RetryLater, Idempotent: a.Installer.Idempotent, Timeout: a.Installer.Timeout,
+			},
 		},
 		Service: svc, Health: check, RequireHealthy: a.Health.Require,
 		Hooks: apply.Hooks{Pre: a.Hooks.Pre, Post: a.Hooks.Post, OnRevert: a.Hooks.OnRevert, Timeout: a.Hooks.Timeout},

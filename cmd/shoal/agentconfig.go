@@ -62,6 +62,10 @@ func agentFromFile(f config.Agent) agent.Config {
 				Timeout: a.Health.Timeout.Duration(), Interval: a.Health.Interval.Duration(),
 				Successes: a.Health.Successes, Require: a.Health.Require,
 			},
+			Installer: agent.InstallerConfig{
+				Command: a.Installer.Command, Revert: a.Installer.Revert, Success: a.Installer.Success,
+				RetryLater: a.Installer.RetryLater, Idempotent: a.Installer.Idempotent, Timeout: a.Installer.Timeout.Duration(),
+			},
 			Hooks: agent.HooksConfig{
 				Pre: a.Hooks.Pre, Post: a.Hooks.Post, OnRevert: a.Hooks.OnRevert, Timeout: a.Hooks.Timeout.Duration(),
 			},

@@ -20,7 +20,7 @@ import (
 )
 
 type joinFlags struct {
-	target, service, variant string
+	target, service, variant, kind string
 
 	tofu, channel string // a URL instead of a link, and the channel that a link would name
 }
@@ -56,6 +56,7 @@ that it came this way.`,
 	fl.StringVar(&f.tofu, "trust-on-first-use", "", "instead of a link: join the fleet that the server at `URL` says it is")
 	fl.StringVar(&f.channel, "channel", "", "with --trust-on-first-use: the `APP/CHANNEL` to follow")
 	fl.StringVar(&f.variant, "variant", "", "the `VARIANT` of artifact to choose")
+	fl.StringVar(&f.kind, "kind", "", "the `KIND` of artifact to expect: binary (the default) or tree")
 	return cmd
 }
 
@@ -172,7 +173,7 @@ func joinedApp(cfg *agent.Config, l *link.Link, f joinFlags, add *additions) (ag
 		return agent.AppConfig{}, usagef("--target PATH is needed: where is %s installed, or to be?", l.Channel.App)
 	}
 	app := agent.AppConfig{
-		Name: l.Channel.App, Channel: l.Channel.Name, Target: target, Variant: f.variant,
+		Name: l.Channel.App, Channel: l.Channel.Name, Target: target, Variant: f.variant, Kind: f.kind,
 		Service: agent.ServiceConfig{Systemd: f.service},
 	}
 	add.App = &app

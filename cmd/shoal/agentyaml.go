@@ -128,6 +128,7 @@ func entry(app *agent.AppConfig) *yaml.Node {
 	set("name", app.Name)
 	set("channel", app.Channel)
 	set("target", app.Target)
+	set("kind", app.Kind)
 	set("variant", app.Variant)
 	if app.Service.Systemd != "" {
 		service := member(e, "service", yaml.MappingNode)

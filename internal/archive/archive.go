@@ -180,7 +180,7 @@ type walker struct {
 
 func unsafe(h *tar.Header, why string) error {
 	return fault.New(fault.UnsafePath, "the archive is not safe to unpack: %s", why).
-		Line("its entry is %q", clip(h.Name)).Line("nothing of it was installed").Fact("entry", clip(h.Name))
+		Line("its entry is %q", clip(h.Name)).Fact("entry", clip(h.Name))
 }
 
 func clip(s string) string { return strings.ToValidUTF8(s[:min(len(s), 200)], "�") }
@@ -278,7 +278,7 @@ func (w *walker) count(h *tar.Header, size int64) error {
 }
 
 func tooMuch(format string, a ...any) error {
-	return fault.New(fault.DecodeLimit, "the archive is too large to unpack").Line(format, a...).Line("nothing of it was installed")
+	return fault.New(fault.DecodeLimit, "the archive is too large to unpack").Line(format, a...)
 }
 
 // badName tells what is wrong with a name, if anything is.

@@ -27,12 +27,13 @@ type Agent struct {
 type App struct {
 	Name             string          `yaml:"name" mapstructure:"name" doc:"the app's name in its channel"`
 	Channel          string          `yaml:"channel" mapstructure:"channel" doc:"the channel to follow"`
-	Target           string          `yaml:"target" mapstructure:"target" doc:"absolute path of the program that is replaced"`
-	Kind             string          `yaml:"kind" mapstructure:"kind" doc:"the kind of artifact expected: binary"`
+	Target           string          `yaml:"target" mapstructure:"target" doc:"absolute path of the program; of a tree, the directory with current and versions; of an installer, where its package is kept"`
+	Kind             string          `yaml:"kind" mapstructure:"kind" doc:"the kind of artifact expected: binary, tree or installer"`
 	Variant          string          `yaml:"variant" mapstructure:"variant" doc:"the variant of artifact to choose; empty means none"`
 	Service          Service         `yaml:"service" mapstructure:"service" doc:"what runs the program; nothing when left out"`
 	Health           Health          `yaml:"health" mapstructure:"health" doc:"when a new version is well"`
 	Hooks            Hooks           `yaml:"hooks" mapstructure:"hooks" doc:"programs run around an update, as argument lists"`
+	Installer        Installer       `yaml:"installer" mapstructure:"installer" doc:"for kind installer: the programs that install a package"`
 	Keep             int             `yaml:"keep" mapstructure:"keep" doc:"previous versions kept beside the target; 0 means 2"`
 	Windows          []window.Window `yaml:"windows" mapstructure:"windows" doc:"when an update may begin, as Mon-Fri 22:00-05:00 Europe/Berlin; none means any time"`
 	Swap             string          `yaml:"swap" mapstructure:"swap" doc:"rename or selfupdate"`
@@ -72,6 +73,16 @@ type Hooks struct {
 	Post     []string       `yaml:"post" mapstructure:"post" doc:"after the new version is confirmed"`
 	OnRevert []string       `yaml:"on_revert" mapstructure:"on_revert" doc:"after the old version was put back"`
 	Timeout  units.Duration `yaml:"timeout" mapstructure:"timeout" doc:"each hook's bound"`
+}
+
+// Installer are the programs that install packages.
+type Installer struct {
+	Command    []string       `yaml:"command" mapstructure:"command" doc:"installs the package {file}, as in [dpkg, --install, '{file}']"`
+	Revert     []string       `yaml:"revert" mapstructure:"revert" doc:"puts the package before back; without it nothing is put back by itself"`
+	Success    []int          `yaml:"success" mapstructure:"success" doc:"exit statuses besides 0 that mean it is done; on Windows 1641 and 3010"`
+	RetryLater []int          `yaml:"retry_later" mapstructure:"retry_later" doc:"those that mean another time; on Windows 1618"`
+	Idempotent bool           `yaml:"idempotent" mapstructure:"idempotent" doc:"both may be run again, whatever an interrupted run left"`
+	Timeout    units.Duration `yaml:"timeout" mapstructure:"timeout" doc:"each command's bound; 0 means 30 minutes"`
 }
 
 // Check says how often sources are asked.

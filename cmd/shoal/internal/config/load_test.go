@@ -255,3 +255,30 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestInstallersAreRead(t *testing.T) {
+	path := newTestFile(t, `apps:
+- name: acme
+  kind: installer
+  installer: {command: [msiexec, /i, "{file}"], success: [1641, 3010], retry_later: [1618], idempotent: true, timeout: 5m}
+`)
+	cfg := DefaultAgent()
+	if _, err := Load(&cfg, Options{Files: []string{path}, Getenv: func(string) string { return "" }}); err != nil {
+		t.Fatal(err)
+	}
+	want := Installer{
+		Command: []string{"msiexec", "/i", "{file}"}, Success: []int{1641, 3010}, RetryLater: []int{1618},
+		Idempotent: true, Timeout: units.Duration(5 * time.Minute),
+	}
+	if len(cfg.Apps) != 1 {
+		t.Fatalf("%+v", cfg.Apps)
+	}
+	if d := cmp.Diff(want, cfg.Apps[0].Installer); d != "" {
+		t.Errorf("installer (-want +got):\n%s", d)
+	}
+	bad := newTestFile(t, "apps:\n- installer: {success: [done]}\n")
+	_, err := Load(&cfg, Options{Files: []string{bad}, Getenv: func(string) string { return "" }})
+	if fault.CodeOf(err) != fault.Config {
+		t.Errorf("a word as an exit status: %v", err)
+	}
+}
