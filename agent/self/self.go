@@ -106,9 +106,11 @@ func (s itself) Restart(context.Context) error {
 // Trial returns a check of a staged file: it must answer args as an agent that can read
 // this machine's configuration and state does. It gets this process's environment, in
 // which it is to run later, without what would let it talk to the supervisor.
-func Trial(args []string) func(ctx context.Context, path string) error {
+func Trial(args []string) func(ctx context.Context, path string) error { return trial(args, trialTime) }
+
+func trial(args []string, within time.Duration) func(ctx context.Context, path string) error {
 	return func(ctx context.Context, path string) error {
-		c := command.Command{Argv: append([]string{path}, args...), Env: environment(), Timeout: trialTime}
+		c := command.Command{Argv: append([]string{path}, args...), Env: environment(), Timeout: within}
 		o, err := command.Run(ctx, c)
 		for try := 1; errors.Is(err, syscall.ETXTBSY) && try < busyTries && ctx.Err() == nil; try++ {
 			time.Sleep(busyPause)
