@@ -158,6 +158,7 @@ type Engine struct {
 	o      Options
 	boot   func() (id string, up time.Duration)
 	stayUp time.Duration // for a new version whose health check is inconclusive
+	hashes *hashes       // of files that were looked at
 }
 
 // New returns an Engine.
@@ -174,7 +175,7 @@ func New(o Options) (*Engine, error) {
 	if o.FS == nil {
 		o.FS = osFS{}
 	}
-	return &Engine{o: o, boot: bootClock, stayUp: 10 * time.Second}, nil
+	return &Engine{o: o, boot: bootClock, stayUp: 10 * time.Second, hashes: new(hashes)}, nil
 }
 
 // Apply installs u.To at p's target: stages it beside the old file, swaps, restarts

@@ -26,7 +26,7 @@ func newBinary(fsys FS, target string) binary {
 }
 
 // hashAt tells artifacts that are files by their content.
-func hashAt(fsys FS) func(path string) (digest, int64, error) {
+func hashAt(fsys FS) at {
 	return func(path string) (digest, int64, error) {
 		f, err := fsys.Open(path)
 		if errors.Is(err, fs.ErrNotExist) {

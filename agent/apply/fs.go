@@ -90,6 +90,9 @@ type Info struct {
 	Size     int64
 	UID, GID int
 	ID       [2]uint64 // device and inode: two names with the same ID are one file
+	// Modified and Changed are when its content, and anything about it, last changed, in
+	// nanoseconds of Unix time; Changed is zero where the system does not tell.
+	Modified, Changed int64
 }
 
 // Space is what is free on a file system.

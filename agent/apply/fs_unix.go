@@ -68,6 +68,7 @@ func infoOf(fi fs.FileInfo) Info {
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
 		i.UID, i.GID = int(st.Uid), int(st.Gid)
 		i.ID = [2]uint64{uint64(st.Dev), uint64(st.Ino)}
+		i.Modified, i.Changed = fi.ModTime().UnixNano(), changed(st)
 	}
 	return i
 }
@@ -116,6 +117,9 @@ func (osFS) Rename(from, to string) error   { return os.Rename(from, to) }
 func (osFS) Remove(path string) error       { return os.Remove(path) }
 func (osFS) SyncDir(dir string) error       { return durable.SyncDir(dir) }
 func (osFS) Symlink(to, path string) error  { return os.Symlink(to, path) }
+
+// fileInUse is never true: what is open, or runs, can be renamed and removed.
+func fileInUse(error) bool { return false }
 
 func setMode(f *os.File, mode fs.FileMode) error { return f.Chmod(mode) }
 

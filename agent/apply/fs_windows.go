@@ -52,6 +52,11 @@ func (o osFS) Symlink(to, path string) error {
 	return err
 }
 
+// fileInUse reports whether err says that somebody else has a file open, or runs it.
+func fileInUse(err error) bool {
+	return errors.Is(err, windows.ERROR_ACCESS_DENIED) || errors.Is(err, windows.ERROR_SHARING_VIOLATION)
+}
+
 func setMode(*os.File, fs.FileMode) error { return nil } // what one may do is in access control lists
 
 func openToSync(root *os.Root, name string) (*os.File, error) {

@@ -16,7 +16,9 @@ type Installed struct {
 }
 
 // Installed looks at what is at the target. The file's hash is the truth; the
-// version belonging to it is looked up in the history.
+// version belonging to it is looked up in the history. A file that nothing was changed
+// about since it was hashed last is not hashed again: to be asked often costs little.
+// Apply, Revert and Recover never go by that.
 func (e *Engine) Installed(t Target) (Installed, error) {
 	t, err := t.defaults()
 	if err != nil {
@@ -37,7 +39,7 @@ func (e *Engine) installed(t Target) (Installed, error) {
 	if err != nil {
 		return Installed{}, err
 	}
-	sw, err := newSwapper(e.o.FS, t.Kind, t.Swap, target)
+	sw, err := e.onlooker(t, target)
 	if err != nil {
 		return Installed{}, err
 	}
@@ -69,7 +71,7 @@ func (e *Engine) Previous(t Target) ([]Release, error) {
 	if err != nil {
 		return nil, explain("looking for previous versions", t.Path, err)
 	}
-	sw, err := newSwapper(e.o.FS, t.Kind, t.Swap, target)
+	sw, err := e.onlooker(t, target)
 	if err != nil {
 		return nil, err
 	}

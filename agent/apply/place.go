@@ -27,10 +27,15 @@ type place struct {
 	names
 	// at tells which artifact is at path, by the hash it was published with, and how
 	// long that was. The hash is zero when there is nothing.
-	at       func(path string) (digest, int64, error)
+	at       at
 	stagedID [2]uint64 // of the staged name that verify saw
 	oldID    [2]uint64 // of the target that unchanged saw; zero for none
 }
+
+// at is how it is told which artifact is at a path.
+type at func(path string) (digest, int64, error)
+
+func (p *place) through(wrap func(at) at) { p.at = wrap(p.at) }
 
 func (p *place) current() (digest, error) {
 	d, _, err := p.at(p.target)

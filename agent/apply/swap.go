@@ -25,6 +25,8 @@ type swapper interface {
 	// current returns the hash of the artifact at the target: the truth, whatever a
 	// journal says.
 	current() (digest, error)
+	// through has at go through wrap, if it is costly: for what is only shown.
+	through(wrap func(at) at)
 	// identity returns the same of a previous version, and the artifact's length.
 	identity(path string) (digest, int64, error)
 	// room fails with fault.NoSpace unless that much more fits beside the target.
@@ -76,7 +78,7 @@ func newSwapper(fsys FS, kind, how, target string) (swapper, error) {
 	case how == SwapRename:
 		return &renamer{newBinary(fsys, target)}, nil
 	case how == SwapSelfupdate:
-		return &selfupdater{newBinary(fsys, target)}, nil
+		return &selfupdater{newBinary(fsys, target), newPatient()}, nil
 	}
 	return nil, fault.New(fault.Config, "there is no way of swapping called %q", how).Do("use %q or %q", SwapRename, SwapSelfupdate)
 }
@@ -93,6 +95,7 @@ func (n names) beside(suffix string) string {
 
 func (n names) staged(tx string) string { return n.beside(".shoal-" + tx + ".new") }
 func (n names) old(tx string) string    { return n.beside(".shoal-" + tx + ".old") }
+func (n names) bad(tx string) string    { return n.beside(".shoal-" + tx + ".bad.old") }
 func (n names) lock() string            { return n.beside(".shoal-lock") }
 func (n names) selfupdate() string      { return n.beside(".new") } // the name CommitBinary insists on
 func (n names) previous(i int) string   { return n.beside(".shoal-prev-" + strconv.Itoa(i)) }

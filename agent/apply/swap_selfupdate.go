@@ -27,9 +27,12 @@ func (osFS) CommitBinary(target, old string) error {
 // selfupdater swaps by minio/selfupdate's two renames, which is the only way where a
 // running program cannot be replaced. Between them there is no target: that is why
 // the backup exists before and why recovery runs before anything else.
-type selfupdater struct{ binary }
+type selfupdater struct {
+	binary
+	patient
+}
 
-func (s *selfupdater) swap(_ context.Context, j *journal) error {
+func (s *selfupdater) swap(ctx context.Context, j *journal) error {
 	if j.From.absent() {
 		return s.renameOver(j) // CommitBinary wants something to move away
 	}
@@ -43,10 +46,29 @@ func (s *selfupdater) swap(_ context.Context, j *journal) error {
 	if err := s.offer(j); err != nil {
 		return err
 	}
-	if err := s.fs.CommitBinary(s.target, s.old(j.Tx)); err != nil {
+	// While the target is there nothing has happened yet, or it was undone; if it is not,
+	// recovery has to put it back, and CommitBinary would first remove what is left of it.
+	err := s.try(ctx, s.target, func() error { return s.fs.CommitBinary(s.target, s.old(j.Tx)) }, func() bool {
+		now, err := s.id(s.target)
+		return err == nil && now == s.oldID
+	})
+	if err != nil {
 		return err
 	}
 	return s.fs.SyncDir(s.dir())
+}
+
+// restore moves a program out of the way that cannot be replaced while it runs.
+func (s *selfupdater) restore(ctx context.Context, j *journal) error {
+	err := s.binary.restore(ctx, j)
+	if !s.inUse(err) {
+		return err
+	}
+	err = s.try(ctx, s.target, func() error { return s.fs.Rename(s.target, s.bad(j.Tx)) }, func() bool { return true })
+	if err != nil {
+		return err
+	}
+	return s.binary.restore(ctx, j)
 }
 
 // offer gives the staged file the name that CommitBinary looks for, and never takes
@@ -88,11 +110,31 @@ func (s *selfupdater) clean(j *journal, keepBackup bool) error {
 	if err == nil && offered {
 		err = s.remove(s.selfupdate())
 	}
-	if err == nil {
-		err = s.remove(s.old(j.Tx))
+	for _, path := range []string{s.old(j.Tx), s.bad(j.Tx)} {
+		if err == nil {
+			err = s.removeUnused(path)
+		}
 	}
 	if err != nil {
 		return err
 	}
 	return s.binary.clean(j, keepBackup)
+}
+
+// removeUnused leaves a program that still runs, for a later sweep.
+func (s *selfupdater) removeUnused(path string) error {
+	err := s.remove(path)
+	if s.inUse(err) {
+		return nil
+	}
+	return err
+}
+
+func (s *selfupdater) sweep(leftovers []string) error {
+	for _, path := range leftovers {
+		if err := s.removeUnused(path); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -56,6 +56,8 @@ type complete struct {
 	Version string `json:"version"`
 }
 
+func (t *tree) through(func(at) at) {} // it reads a link and a note
+
 func (t *tree) versions() string { return filepath.Join(t.dir(), versionsDir) }
 
 // version returns the directory that a link saying to leads to, if it is one of ours.
