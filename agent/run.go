@@ -55,6 +55,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	})
 	g.Go(func() error {
 		<-ctx.Done()
+		notify(daemon.SdNotifyStopping)
 		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopControl)
 		defer cancel()
 		if srv.Shutdown(stopping) != nil {
@@ -75,7 +76,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { a.keepChecking(ctx, ready); return nil })
 	g.Go(func() error { a.keepTelling(ctx, ready); return nil })
 	err = g.Wait()
-	notify(daemon.SdNotifyStopping)
 	a.log.Info("agent stopped")
 	return err
 }
@@ -100,6 +100,9 @@ func (a *Agent) keepChecking(ctx context.Context, ready chan<- struct{}) {
 		})
 	}
 	check()
+	if ctx.Err() != nil {
+		return
+	}
 	// One full cycle is done: from here on this agent can install the next update.
 	close(ready)
 	timer := time.NewTimer(next)
