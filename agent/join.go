@@ -319,7 +319,7 @@ func (a *Agent) readJoin(ctx context.Context) error {
 func checkTarget(cfg Config, app AppConfig) (TargetReport, error) {
 	r := TargetReport{Path: app.Target}
 	dir := app.Target
-	if app.Kind == manifest.KindBinary {
+	if app.Kind != manifest.KindTree {
 		dir = filepath.Dir(app.Target)
 		if fi, err := os.Stat(app.Target); err == nil && !fi.Mode().IsRegular() {
 			return r, fault.New(fault.Config, "the target %q is not a file", app.Target)
