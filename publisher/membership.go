@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"net/http"
+	"sync"
 
 	"shoal/internal/fault"
 	"shoal/swarm/fleet"
@@ -28,13 +29,23 @@ func (c *Config) FleetKeys() (*fleet.Keys, error) {
 	return nil, e
 }
 
-// Transport reaches web servers of the fleet and others.
-func (c *Config) Transport() (http.RoundTripper, error) {
-	m, err := c.member("")
+// Transport reaches web servers of the fleet and others. The fleet's key is read when it
+// is first used.
+func (c *Config) Transport() http.RoundTripper {
+	return transport(sync.OnceValues(func() (http.RoundTripper, error) {
+		m, err := c.member("")
+		return fleet.Transport(m), err
+	}))
+}
+
+type transport func() (http.RoundTripper, error)
+
+func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	via, err := t()
 	if err != nil {
 		return nil, err
 	}
-	return fleet.Transport(m), nil
+	return via.RoundTrip(req)
 }
 
 // member is the membership with the leaf kept in dir, or nil in an open fleet.

@@ -275,11 +275,7 @@ func (p *Publisher) begin(ctx context.Context, name manifest.Channel, readOnly b
 		}
 		return nil, err
 	}
-	via, err := p.cfg.Transport()
-	if err != nil {
-		return nil, err
-	}
-	r.views = witness.Look(ctx, via, p.cfg.Places(), state.Trust, name)
+	r.views = witness.Look(ctx, p.cfg.Transport(), p.cfg.Places(), state.Trust, name)
 	return r, r.readRole(state.Trust.Root())
 }
 

@@ -29,7 +29,7 @@ type Publisher struct {
 	// Dir is the tree.
 	Dir string
 
-	t     testing.TB
+	t      testing.TB
 	infos  map[manifest.Digest]*swarm.Info
 	asked  atomic.Int64
 	member *fleet.Member // after ServeMembers

@@ -13,7 +13,8 @@ import (
 // with its places and its logger filled in.
 func (c *cli) agentConfig() (agent.Config, error) {
 	file := config.DefaultAgent()
-	if _, err := c.load("agent", &file); err != nil {
+	loaded, err := c.load("agent", &file)
+	if err != nil {
 		return agent.Config{}, err
 	}
 	if err := checkLog(file.Log); err != nil {
@@ -30,6 +31,8 @@ func (c *cli) agentConfig() (agent.Config, error) {
 	if cache, _, _ := strings.Cut(c.getenv("CACHE_DIRECTORY"), ":"); cache != "" && !c.stateDirGiven() {
 		cfg.CacheDir = cache
 	}
+	cfg.FleetKeyFile = beside(loaded.Origins["fleet_key_file"], cfg.FleetKeyFile)
+	cfg.FleetCredentials = c.getenv("CREDENTIALS_DIRECTORY")
 	build := buildInfo()
 	cfg.Version, cfg.Build = build.Version, build.Time
 	cfg.Logger = c.serviceLog(file.Log.Level, file.Log.Format)
@@ -39,7 +42,7 @@ func (c *cli) agentConfig() (agent.Config, error) {
 
 func agentFromFile(f config.Agent) agent.Config {
 	cfg := agent.Config{
-		FleetID: f.FleetID, Listen: f.Listen, Peers: f.Peers, Trackers: f.Trackers, Time: f.Time,
+		FleetID: f.FleetID, FleetKeyFile: f.FleetKeyFile, Listen: f.Listen, Peers: f.Peers, Trackers: f.Trackers, Time: f.Time,
 		Sources:         agent.Sources{Publisher: f.Sources.Publisher, Mirrors: f.Sources.Mirrors},
 		Check:           agent.CheckConfig{Every: f.Check.Every.Duration(), Jitter: f.Check.Jitter.Share()},
 		Disk:            agent.Disk{Cache: f.Disk.Cache.Bytes(), Reserve: f.Disk.Reserve.Bytes()},

@@ -17,10 +17,13 @@ import (
 	"shoal/internal/fault"
 	"shoal/manifest"
 	"shoal/manifest/link"
+	"shoal/swarm/fleet"
 )
 
 type joinFlags struct {
 	target, service, variant, kind string
+
+	fleetKey string // file with the fleet's key
 
 	tofu, channel string // a URL instead of a link, and the channel that a link would name
 }
@@ -31,10 +34,13 @@ func newAgentJoinCmd(c *cli) *cobra.Command {
 		Use:   "join LINK",
 		Short: "Pin this machine to a fleet and follow one of its channels",
 		Example: `  sudo shoal agent join 'shoal:join?repo=sha256:...&app=acme&ch=stable&at=https://updates.example:7800' --target /opt/acme/acme
-  SHOAL_LINK='shoal:join?...' shoal agent join --target /opt/acme/acme --service acme.service --yes`,
+  SHOAL_LINK='shoal:join?...' shoal agent join --fleet-key ./fleet.key --target /opt/acme/acme --service acme.service --yes`,
 		Long: `The link comes from the publisher (shoal link create), as an argument, in SHOAL_LINK, or as - on
 standard input. Everything is verified before anything is written. Joining the same fleet again
 changes nothing.
+
+A fleet with a key is joined with --fleet-key FILE, which comes from its publisher apart from the link.
+It is copied to where fleet_key_file says, or beside agent.yaml.
 
 Without a link, --trust-on-first-use URL takes the fleet that the server there says it is. Whoever
 answers decides what this machine will run: compare the fleet id with one you know. Every status says
@@ -43,16 +49,27 @@ that it came this way.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, cancel := c.withTimeout(cmd.Context(), 0)
 			defer cancel()
-			l, err := c.joinLink(ctx, args, f)
+			c.makesConfig = true
+			cfg, err := c.agentConfig()
 			if err != nil {
 				return err
 			}
-			return c.join(ctx, l, f)
+			cfg.Logger = c.log() // a person reads this, not a journal
+			add := &additions{}
+			if err := c.givenFleetKey(&cfg, f.fleetKey, add); err != nil {
+				return err
+			}
+			l, err := c.joinLink(ctx, cfg, args, f)
+			if err != nil {
+				return err
+			}
+			return c.join(ctx, cfg, l, f, add)
 		},
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.target, "target", "", "the program's `PATH`: what is replaced, or put there first")
 	fl.StringVar(&f.service, "service", "", "the systemd `UNIT` that runs it")
+	fl.StringVar(&f.fleetKey, "fleet-key", "", "`FILE` with the fleet's key, which is copied")
 	fl.StringVar(&f.tofu, "trust-on-first-use", "", "instead of a link: join the fleet that the server at `URL` says it is")
 	fl.StringVar(&f.channel, "channel", "", "with --trust-on-first-use: the `APP/CHANNEL` to follow")
 	fl.StringVar(&f.variant, "variant", "", "the `VARIANT` of artifact to choose")
@@ -60,7 +77,7 @@ that it came this way.`,
 	return cmd
 }
 
-func (c *cli) joinLink(ctx context.Context, args []string, f joinFlags) (*link.Link, error) {
+func (c *cli) joinLink(ctx context.Context, cfg agent.Config, args []string, f joinFlags) (*link.Link, error) {
 	if f.tofu != "" {
 		if len(args) > 0 {
 			return nil, usagef("--trust-on-first-use is instead of a link, and here are both").Do("join with the link alone: it names the fleet")
@@ -69,7 +86,7 @@ func (c *cli) joinLink(ctx context.Context, args []string, f joinFlags) (*link.L
 		if err != nil {
 			return nil, usagef("--trust-on-first-use needs --channel APP/CHANNEL: %w", err)
 		}
-		return agent.FirstUseLink(ctx, f.tofu, ch)
+		return agent.FirstUseLink(ctx, cfg, f.tofu, ch)
 	}
 	if f.channel != "" {
 		return nil, usagef("--channel goes with --trust-on-first-use; a link names its channel")
@@ -94,14 +111,8 @@ func (c *cli) joinLink(ctx context.Context, args []string, f joinFlags) (*link.L
 
 // join works out the configuration, has the agent's room join, and writes what of the
 // configuration is not there yet.
-func (c *cli) join(ctx context.Context, l *link.Link, f joinFlags) error {
-	c.makesConfig = true
-	cfg, err := c.agentConfig()
-	if err != nil {
-		return err
-	}
-	cfg.Logger = c.log() // a person reads this, not a journal
-	add := newAdditions(cfg, l)
+func (c *cli) join(ctx context.Context, cfg agent.Config, l *link.Link, f joinFlags, add *additions) error {
+	add.hints(cfg, l)
 	app, err := joinedApp(&cfg, l, f, add)
 	if err != nil {
 		return err
@@ -139,6 +150,25 @@ func (c *cli) join(ctx context.Context, l *link.Link, f joinFlags) error {
 		Config string `json:"config"`
 	}{joined, path}
 	return c.print("shoal.join/v1", out, func(w io.Writer) { writeJoined(w, joined, l, time.Now()) })
+}
+
+// givenFleetKey reads the key that a person brings, and says where it is to be kept.
+func (c *cli) givenFleetKey(cfg *agent.Config, file string, add *additions) (err error) {
+	if file == "" {
+		return nil
+	}
+	if cfg.FleetKeys, err = fleet.Read(file); err != nil {
+		return keyError(file, err)
+	}
+	if cfg.FleetKeyFile != "" {
+		return nil
+	}
+	place, err := filepath.Abs(filepath.Join(filepath.Dir(c.configPath("agent")), fleet.CredentialName))
+	if err != nil {
+		return usagef("finding a place for the fleet's key: %w", err)
+	}
+	cfg.FleetKeyFile, add.FleetKeyFile = place, place
+	return nil
 }
 
 func first(s []string) string {
@@ -206,6 +236,9 @@ func writeJoined(w io.Writer, j *agent.Joined, l *link.Link, now time.Time) {
 		}
 	}
 	row("Target", "%s %s, writable, %s free", j.Target.Path, target, humanize.IBytes(uint64(max(j.Target.Free, 0))))
+	if j.FleetKey != "" {
+		row("Fleet key", "%s", j.FleetKey)
+	}
 	row("Agent id", "%s", j.Agent)
 	tw.Flush()
 	if j.Already {

@@ -16,8 +16,8 @@ func newAgentLeaveCmd(c *cli) *cobra.Command {
 		Short: "End this machine's membership; its programs stay as they are",
 		Example: `  shoal agent leave
   shoal agent leave --yes`,
-		Long: `Removes the pin, the trust with its second copy, the agent's key, downloads and records. The
-programs stay, and so does agent.yaml. Stop a running agent first.`,
+		Long: `Removes the pin, the trust with its second copy, the agent's key, the fleet's key, downloads and
+records. The programs stay, and so does agent.yaml. Stop a running agent first.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := c.agentConfig()

@@ -18,27 +18,26 @@ import (
 // additions are what joining adds to agent.yaml. What is there stays as it is, with
 // its comments.
 type additions struct {
-	Publisher string
-	Mirrors   []string
-	Peers     []string
-	Trackers  []string
-	App       *agent.AppConfig
+	FleetKeyFile string
+	Publisher    string
+	Mirrors      []string
+	Peers        []string
+	Trackers     []string
+	App          *agent.AppConfig
 }
 
-// newAdditions are the hints of the link that the configuration does not have.
-func newAdditions(cfg agent.Config, l *link.Link) *additions {
-	a := &additions{}
+// hints adds those of the link that the configuration does not have.
+func (a *additions) hints(cfg agent.Config, l *link.Link) {
 	if len(cfg.Peers) == 0 {
 		a.Peers = l.Peers
 	}
 	if len(cfg.Trackers) == 0 {
 		a.Trackers = l.Trackers
 	}
-	return a
 }
 
 func (a *additions) empty() bool {
-	return a.Publisher == "" && len(a.Mirrors)+len(a.Peers)+len(a.Trackers) == 0 && a.App == nil
+	return a.Publisher+a.FleetKeyFile == "" && len(a.Mirrors)+len(a.Peers)+len(a.Trackers) == 0 && a.App == nil
 }
 
 const configHead = "# Written by shoal agent join. All keys: shoal config example agent\n"
@@ -93,6 +92,9 @@ func (a *additions) merged(old []byte) ([]byte, error) {
 	top := doc.Content[0]
 	if top.Kind != yaml.MappingNode {
 		return nil, errors.New("the file is not a list of keys")
+	}
+	if a.FleetKeyFile != "" {
+		*member(top, "fleet_key_file", yaml.ScalarNode) = *text(a.FleetKeyFile)
 	}
 	if a.Publisher != "" || len(a.Mirrors) > 0 {
 		sources := member(top, "sources", yaml.MappingNode)

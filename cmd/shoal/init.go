@@ -18,7 +18,7 @@ func newInitCmd(c *cli) *cobra.Command {
 	var req publisher.InitRequest
 	var dir, store string
 	var maxValidity, rootValidity units.Duration
-	var plain, noFleetKey bool
+	var plain bool
 	cmd := &cobra.Command{
 		Use:   "init --app APP --channel CHANNEL",
 		Short: "Make a new fleet: its keys, its first root, its repository and publisher.yaml",
@@ -26,8 +26,9 @@ func newInitCmd(c *cli) *cobra.Command {
   shoal init --app acme --channel stable --channel nightly --threshold 2 --release-keys 3`,
 		Long: `Nothing is ever overwritten: run again, it says what is there.
 
-Fleets are open in this version: there is no fleet key, so whoever reaches the swarm can
-read releases. What machines run is decided by signatures alone.`,
+The fleet key keeps strangers out: machines that hold it speak TLS with each other and with the
+publisher, and nobody else can read releases. Hand it to each machine apart from the join link. What
+machines run is decided by signatures alone, with it or without.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			req.MaxValidity, req.RootValidity = maxValidity.Duration(), rootValidity.Duration()
@@ -53,11 +54,11 @@ read releases. What machines run is decided by signatures alone.`,
 	f.IntVar(&req.RootKeys, "root-keys", 2, "root keys to make")
 	f.Var(&maxValidity, "max-validity", "longest time a release is believed (90d)")
 	f.Var(&rootValidity, "root-expires", "how long the root is believed (2y)")
-	f.StringVar(&req.PublicURL, "public-url", "", "how machines will reach shoal serve, such as http://updates.acme.lan:7800")
+	f.StringVar(&req.PublicURL, "public-url", "", "how machines will reach shoal serve, such as https://updates.acme.lan:7800")
 	f.StringVar(&dir, "dir", "", "`DIR` for keys, publisher.yaml and store, instead of the usual places")
 	f.StringVar(&store, "store", "", "`DIR` of the repository")
 	f.BoolVar(&plain, "no-passphrase", false, "leave the private keys unprotected")
-	f.BoolVar(&noFleetKey, "no-fleet-key", false, "make an open fleet, which is the only kind in this version")
+	f.BoolVar(&req.NoFleetKey, "no-fleet-key", false, "make an open fleet: whoever reaches it can read releases, stock BitTorrent clients too")
 	c.passphraseFlag(cmd)
 	cmd.MarkFlagsMutuallyExclusive("no-passphrase", "passphrase-file")
 	return required(cmd, "app", "channel")
@@ -129,7 +130,11 @@ func writeInit(w io.Writer, c *cli, res *publisher.InitResult) {
 	}
 	fmt.Fprintf(w, "Created %s %s   (%s; %d of %d publishes%s)\n",
 		name, keyPaths(res.ReleaseKeys), protected, res.ReleaseNeeds, len(res.ReleaseKeys), hint)
-	fmt.Fprintf(w, "Fleet                open: there is no fleet key in this version, so strangers can read releases, and change none\n")
+	if res.FleetKey != "" {
+		fmt.Fprintf(w, "Created fleet key    %s   (keeps strangers out of the swarm; every machine needs a copy)\n", res.FleetKey)
+	} else {
+		fmt.Fprintf(w, "Fleet                open: there is no fleet key, so strangers can read releases, and change none\n")
+	}
 	fmt.Fprintf(w, "Wrote                %s\n", res.Config)
 	fmt.Fprintf(w, "Repository           %s\n", res.Store)
 	fmt.Fprintf(w, "Fleet id             %s (this is what machines pin)\n", res.FleetID)

@@ -16,6 +16,7 @@ import (
 	"shoal/internal/durable"
 	"shoal/internal/fault"
 	"shoal/keys"
+	"shoal/swarm/fleet"
 )
 
 // keyInfo is a key as the keys commands print it.
@@ -36,9 +37,9 @@ func newKeysCmd(c *cli) *cobra.Command {
 		Short: "Make, show and protect keys",
 		Example: `  shoal keys new --out release-2 --comment release-2@acme
   shoal keys show file:release-2`,
-		Long: "Keys are OpenSSH ed25519 keys: ssh-keygen and ssh-agent work with them as well.",
+		Long: "Keys that sign are OpenSSH ed25519 keys: ssh-keygen and ssh-agent work with them as well.",
 	}
-	cmd.AddCommand(newKeysNewCmd(c), newKeysListCmd(c), newKeysShowCmd(c), newKeysExportPubCmd(c), newKeysPasswdCmd(c))
+	cmd.AddCommand(newKeysNewCmd(c), newKeysListCmd(c), newKeysShowCmd(c), newKeysExportPubCmd(c), newKeysPasswdCmd(c), newKeysFleetCmd(c))
 	return cmd
 }
 
@@ -262,7 +263,7 @@ func keyError(ref string, err error) error {
 		return fault.New(fault.Usage, "%w", err).Line("Keys are never overwritten.").Do("choose another file")
 	case errors.Is(err, fs.ErrNotExist):
 		return fault.New(fault.NotFound, "%w", err)
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, keys.ErrExposed):
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, keys.ErrExposed), errors.Is(err, fleet.ErrExposed):
 		return fault.New(fault.Permission, "%w", err)
 	case errors.Is(err, keys.ErrPassphraseNeeded), errors.Is(err, keys.ErrWrongPassphrase):
 		return fault.New(fault.Usage, "%w", err).Do("--passphrase-file FILE")

@@ -42,7 +42,7 @@ func newLinkCreateCmd(c *cli) *cobra.Command {
 		Use:   "create [CHANNEL]",
 		Short: "Make the link by which a machine joins a channel",
 		Example: `  shoal link create --channel stable
-  shoal link create stable --at http://updates.acme.lan:7800`,
+  shoal link create stable --at https://updates.acme.lan:7800`,
 		Long: `The link is not secret. It pins this fleet, and names its root and its newest release, so that a
 newcomer cannot be led into another fleet or given an older past.`,
 		Args: cobra.MaximumNArgs(1),
@@ -70,6 +70,9 @@ newcomer cannot be led into another fleet or given an older past.`,
 			}
 			if l.MinSequence.Sequence == 0 {
 				c.say("%s has no release yet, so the link names none: make it again after the first one", l.Channel)
+			}
+			if cfg.FleetKeyFile != "" {
+				c.say("The link is not secret. The fleet key travels apart: %s goes to each machine (agent join --fleet-key)", cfg.FleetKeyFile)
 			}
 			info := linkInfoOf(l)
 			return c.print("shoal.link/v1", info, func(w io.Writer) { fmt.Fprintln(w, info.Link) })

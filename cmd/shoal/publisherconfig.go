@@ -27,6 +27,8 @@ func (c *cli) publisherConfig() (publisher.Config, error) {
 	// What a file says is meant beside that file; what a person types now is meant here.
 	cfg.Store = beside(loaded.Origins["store"], cfg.Store)
 	cfg.Keys.PassphraseFile = beside(loaded.Origins["keys.passphrase_file"], cfg.Keys.PassphraseFile)
+	cfg.FleetKeyFile = beside(loaded.Origins["fleet_key_file"], cfg.FleetKeyFile)
+	cfg.FleetCredentials = c.getenv("CREDENTIALS_DIRECTORY")
 	for i, ref := range cfg.Keys.Release {
 		cfg.Keys.Release[i] = refBeside(loaded.Origins["keys.release"], ref)
 	}
@@ -42,10 +44,11 @@ func (c *cli) publisherConfig() (publisher.Config, error) {
 
 func publisherFromFile(f config.Publisher) publisher.Config {
 	cfg := publisher.Config{
-		App: f.App, Store: f.Store, Mirrors: slices.Clone(f.Mirrors),
+		App: f.App, Store: f.Store, Mirrors: slices.Clone(f.Mirrors), FleetKeyFile: f.FleetKeyFile,
 		Keys: publisher.KeysConfig{Release: append([]string(nil), f.Keys.Release...), PassphraseFile: f.Keys.PassphraseFile},
 		Serve: publisher.ServeConfig{
 			Listen: f.Serve.Listen, Swarm: f.Serve.Swarm, PublicURL: f.Serve.PublicURL, Up: f.Serve.Up.Bytes(),
+			TLS: f.Serve.TLS, OpenData: f.Serve.OpenData,
 		},
 	}
 	for _, ch := range f.Channels {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -105,7 +106,9 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 func look(ts *testscript.TestScript, kind, what string) (string, error) {
 	switch kind {
 	case "url":
-		resp, err := http.Get(what)
+		// A fleet's own certificate is nothing a script could check.
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
+		resp, err := client.Get(what)
 		if err != nil {
 			return "", err
 		}

@@ -17,9 +17,12 @@ func newServeCmd(c *cli) *cobra.Command {
 		Use:   "serve",
 		Short: "Give releases away: origin seed, tracker and files over HTTP",
 		Example: `  shoal serve
-  shoal serve --listen :7800 --swarm :7801 --public-url http://updates.acme.lan:7800 --up 50MB`,
-		Long: `It holds no key and signs nothing. What is published while it runs is served within about a
-second. It runs until it is interrupted.
+  shoal serve --listen :7800 --swarm :7801 --public-url https://updates.acme.lan:7800 --up 50MB`,
+		Long: `It signs nothing. What is published while it runs is served within about a second. It runs until
+it is interrupted.
+
+In a fleet with a key it speaks https, with a certificate of the fleet, and everything but /healthz is
+for machines that present one, too: others get 403. --open-data lets everyone read the files.
 
   /m /info /data /releases ...   the repository, as any web server could serve it
   /announce /scrape              BitTorrent tracker for this repository's releases
@@ -35,6 +38,9 @@ second. It runs until it is interrupted.
 			if err != nil {
 				return err
 			}
+			if cfg.Serve.OpenData && cfg.FleetKeyFile != "" {
+				c.warn("--open-data: whoever reaches this publisher can read every release, although the fleet has a key")
+			}
 			return p.Serve(cmd.Context(), func(s publisher.Serving) { c.serving(cfg, s) })
 		},
 	}
@@ -42,10 +48,12 @@ second. It runs until it is interrupted.
 	f.String("listen", "", "serve HTTP on `HOST:PORT` (:7800)")
 	f.String("swarm", "", "serve BitTorrent on `HOST:PORT` (:7801)")
 	f.String("public-url", "", "how machines reach this: `URL`")
+	f.Bool("open-data", false, "in a fleet with a key: let strangers read every release")
 	f.Var(&up, "up", "give at most this much per second (no limit)")
 	configFlag(cmd, "listen", "serve.listen")
 	configFlag(cmd, "swarm", "serve.swarm")
 	configFlag(cmd, "public-url", "serve.public_url")
+	configFlag(cmd, "open-data", "serve.open_data")
 	configFlag(cmd, "up", "serve.up")
 	return cmd
 }
@@ -54,17 +62,27 @@ second. It runs until it is interrupted.
 func (c *cli) serving(cfg publisher.Config, s publisher.Serving) {
 	url := cfg.Serve.PublicURL
 	if url == "" {
-		url = "http://" + reachable(s.HTTP).String()
+		url = s.Scheme + "://" + reachable(s.HTTP).String()
 	}
 	out := struct {
-		URL   string `json:"url"`
-		HTTP  string `json:"http"`
-		Swarm string `json:"swarm"`
-		Seeds int    `json:"seeds"`
-	}{url, s.HTTP.String(), s.Swarm.String(), s.Seeds}
+		URL      string `json:"url"`
+		HTTP     string `json:"http"`
+		Swarm    string `json:"swarm"`
+		Seeds    int    `json:"seeds"`
+		FleetKey bool   `json:"fleet_key"` // members alone are served
+		OpenData bool   `json:"open_data,omitempty"`
+	}{url, s.HTTP.String(), s.Swarm.String(), s.Seeds, s.Keyed, s.OpenData}
 	err := c.print("shoal.serving/v1", out, func(w io.Writer) {
 		fmt.Fprintf(w, "Serving %s   BitTorrent on %s   %d payload(s)\n", url, s.Swarm, s.Seeds)
-		fmt.Fprintf(w, "Status: %s/api/v1/status      Next: shoal link create      Stop: Ctrl-C\n", url)
+		switch {
+		case s.OpenData:
+			fmt.Fprintf(w, "Strangers can READ EVERY RELEASE here (serve.open_data); peers are the fleet's machines alone\n")
+		case s.Keyed:
+			fmt.Fprintf(w, "Only machines with the fleet key get anything\n")
+		default:
+			fmt.Fprintf(w, "Status: %s/api/v1/status      The fleet is open: strangers can read releases\n", url)
+		}
+		fmt.Fprintf(w, "Next: shoal link create      Stop: Ctrl-C\n")
 	})
 	if err != nil {
 		c.warn("%v", err) // nobody reads; serving goes on

@@ -49,7 +49,7 @@ esac
 	t.Cleanup(func() { exec.Command(filepath.Join(dir, "ctl"), "stop").Run() })
 
 	publisher := filepath.Join(dir, "pub", "publisher.yaml")
-	s.shoal("init", "--app", "caddy", "--channel", "stable", "--dir", filepath.Join(dir, "pub"), "--no-passphrase", "--public-url", "http://"+origin)
+	s.shoal("init", "--app", "caddy", "--channel", "stable", "--dir", filepath.Join(dir, "pub"), "--no-passphrase", "--no-fleet-key", "--public-url", "http://"+origin)
 	s.shoal("--config", publisher, "publish", "--version", thirdPartyOld, "--platform", platformOfThisMachine()+"="+older)
 	s.start("--config", publisher, "serve", "--listen", origin, "--swarm", swarm)
 	s.wait("the publisher to serve", func() bool { return answers("http://" + origin + "/root/000001.json") })

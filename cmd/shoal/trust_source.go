@@ -63,7 +63,7 @@ func (c *cli) source(f *sourceFlags) (ceremony.Source, error) {
 
 // ceremonySource is the configured repository.
 func ceremonySource(cfg publisher.Config, pin *manifest.Digest) ceremony.Source {
-	return ceremony.Source{Store: cfg.Store, Places: cfg.Places(), Pin: pin, Clock: cfg.Clock}
+	return ceremony.Source{Store: cfg.Store, Places: cfg.Places(), Transport: cfg.Transport(), Pin: pin, Clock: cfg.Clock}
 }
 
 func (c *cli) warnAll(lines []string) {

@@ -1,6 +1,6 @@
 // Package demo updates a small fleet on this machine, live, with the real commands:
 // a publisher and a few agents as processes of their own, each with its own directory
-// and its own running copy of a small program, on loopback only.
+// and its own running copy of a small program, on loopback only, in a fleet with a key.
 //
 // It shows what must work, a release that spreads from agent to agent, and what must
 // not: a release with too few signatures, an old release offered again, a release

@@ -78,7 +78,7 @@ func (f *fleet) joinOne(ctx context.Context, m *machine) error {
 	if m.env, err = m.settings(f); err != nil {
 		return err
 	}
-	if err := f.must(ctx, nil, m.env, m.args("agent", "join", f.link, "--target", m.target, "--yes")...); err != nil {
+	if err := f.must(ctx, nil, m.env, m.args("agent", "join", f.link, "--fleet-key", f.publisher.fleet, "--target", m.target, "--yes")...); err != nil {
 		return fmt.Errorf("%s: %w", m.name, err)
 	}
 	if m.agent, err = f.background(m.log(f), m.env, nil, m.args("agent", "run")...); err != nil {

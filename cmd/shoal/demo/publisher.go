@@ -22,6 +22,7 @@ type publisher struct {
 	config string
 	store  string // directory of static files
 	keys   []keyFile
+	fleet  string // file of the fleet's key
 	first  []byte // the envelope of the first release
 	proc   *process
 }
@@ -93,7 +94,7 @@ func cleanEnv() []string {
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
 		switch upper := strings.ToUpper(name); {
-		case strings.HasPrefix(upper, "SHOAL_"), strings.HasSuffix(upper, "_PROXY"), upper == "STATE_DIRECTORY", upper == "CACHE_DIRECTORY":
+		case strings.HasPrefix(upper, "SHOAL_"), strings.HasSuffix(upper, "_PROXY"), upper == "STATE_DIRECTORY", upper == "CACHE_DIRECTORY", upper == "CREDENTIALS_DIRECTORY":
 		default:
 			env = append(env, v)
 		}
@@ -136,13 +137,16 @@ func (f *fleet) publishFirst(ctx context.Context) error {
 	var made struct {
 		RootKeys    []keyFile `json:"root_keys"`
 		ReleaseKeys []keyFile `json:"release_keys"`
+		FleetKey    string    `json:"fleet_key"`
+		FleetKeyID  string    `json:"fleet_key_id"`
 	}
 	if err := f.must(ctx, &made, nil, "--config", p.config, "init", "--app", app, "--channel", channel,
 		"--threshold", fmt.Sprint(signersNeed), "--dir", filepath.Dir(p.config), "--no-passphrase"); err != nil {
 		return err
 	}
-	p.keys = made.ReleaseKeys
+	p.keys, p.fleet = made.ReleaseKeys, made.FleetKey
 	f.say("  keys       root key %s  release keys %s   made just now", ids(made.RootKeys[:1]), ids(made.ReleaseKeys))
+	f.say("  fleet key  %s: every connection is TLS, and strangers get nothing", made.FleetKeyID)
 	if _, err := f.publish(ctx, oldVersion); err != nil {
 		return err
 	}
@@ -190,7 +194,7 @@ func (f *fleet) serve(ctx context.Context) error {
 		return err
 	}
 	var serving struct {
-		HTTP  string `json:"http"`
+		URL   string `json:"url"`
 		Swarm string `json:"swarm"`
 	}
 	err = until(ctx, bound, func() (bool, error) {
@@ -210,7 +214,7 @@ func (f *fleet) serve(ctx context.Context) error {
 		Link string `json:"link"`
 	}
 	// Where it serves is known only now: port 0 is whatever was free.
-	env := []string{"SHOAL_SERVE_PUBLIC_URL=http://" + serving.HTTP, "SHOAL_SERVE_SWARM=" + serving.Swarm}
+	env := []string{"SHOAL_SERVE_PUBLIC_URL=" + serving.URL, "SHOAL_SERVE_SWARM=" + serving.Swarm}
 	if err := f.must(ctx, &made, env, "--config", p.config, "link", "create", "--channel", channel); err != nil {
 		return err
 	}

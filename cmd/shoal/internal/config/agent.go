@@ -8,6 +8,7 @@ import (
 // Agent is agent.yaml.
 type Agent struct {
 	FleetID         string         `yaml:"fleet_id" mapstructure:"fleet_id" doc:"compared with the pin in join.json; a difference stops the agent"`
+	FleetKeyFile    string         `yaml:"fleet_key_file" mapstructure:"fleet_key_file" doc:"the fleet's key, if it has one; agent join --fleet-key puts it there"`
 	Listen          string         `yaml:"listen" mapstructure:"listen" doc:"where peers reach this machine, host:port"`
 	Peers           []string       `yaml:"peers" mapstructure:"peers" doc:"host:port of peers to know for ever"`
 	Trackers        []string       `yaml:"trackers" mapstructure:"trackers" doc:"announce URLs; empty means /announce below every source"`

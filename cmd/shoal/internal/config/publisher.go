@@ -4,13 +4,14 @@ import "shoal/cmd/shoal/internal/units"
 
 // Publisher is publisher.yaml.
 type Publisher struct {
-	App      string    `yaml:"app" mapstructure:"app" doc:"the app this publisher releases"`
-	Keys     Keyring   `yaml:"keys" mapstructure:"keys" doc:"who signs: references file: agent: env: stdin: cmd:"`
-	Channels []Channel `yaml:"channels" mapstructure:"channels" doc:"the app's channels"`
-	Serve    Serve     `yaml:"serve" mapstructure:"serve" doc:"how releases are given away"`
-	Mirrors  []string  `yaml:"mirrors" mapstructure:"mirrors" doc:"other places that serve a copy, compared before anything is signed"`
-	Store    string    `yaml:"store" mapstructure:"store" doc:"where releases are kept"`
-	Log      Log       `yaml:"log" mapstructure:"log" doc:"what shoal serve writes about itself"`
+	App          string    `yaml:"app" mapstructure:"app" doc:"the app this publisher releases"`
+	Keys         Keyring   `yaml:"keys" mapstructure:"keys" doc:"who signs: references file: agent: env: stdin: cmd:"`
+	Channels     []Channel `yaml:"channels" mapstructure:"channels" doc:"the app's channels"`
+	Serve        Serve     `yaml:"serve" mapstructure:"serve" doc:"how releases are given away"`
+	FleetKeyFile string    `yaml:"fleet_key_file" mapstructure:"fleet_key_file" doc:"keeps strangers out; without one, whoever reaches the publisher can read releases"`
+	Mirrors      []string  `yaml:"mirrors" mapstructure:"mirrors" doc:"other places that serve a copy, compared before anything is signed"`
+	Store        string    `yaml:"store" mapstructure:"store" doc:"where releases are kept"`
+	Log          Log       `yaml:"log" mapstructure:"log" doc:"what shoal serve writes about itself"`
 }
 
 // Keyring names the keys that sign.
@@ -30,13 +31,15 @@ type Serve struct {
 	Listen    string     `yaml:"listen" mapstructure:"listen" doc:"HTTP: documents, tracker; host:port"`
 	Swarm     string     `yaml:"swarm" mapstructure:"swarm" doc:"BitTorrent, host:port"`
 	PublicURL string     `yaml:"public_url" mapstructure:"public_url" doc:"how machines reach it, as join links say"`
+	TLS       string     `yaml:"tls" mapstructure:"tls" doc:"auto: https in a fleet with a key; off: http, which needs open_data there"`
+	OpenData  bool       `yaml:"open_data" mapstructure:"open_data" doc:"in a fleet with a key: strangers may read every release all the same"`
 	Up        units.Size `yaml:"up" mapstructure:"up" doc:"bytes per second to all machines; 0 is no limit"`
 }
 
 // DefaultPublisher is what an empty publisher.yaml means.
 func DefaultPublisher() Publisher {
 	return Publisher{
-		Serve: Serve{Listen: ":7800", Swarm: ":7801"},
+		Serve: Serve{Listen: ":7800", Swarm: ":7801", TLS: "auto"},
 		Store: "/var/lib/shoal-publisher",
 		Log:   Log{Level: "info", Format: "auto"},
 	}
