@@ -172,9 +172,10 @@ func newSelfBench(t *testing.T, settle time.Duration) *selfBench {
 	if err := os.WriteFile(u.exe, b.old, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	// time: floor, since this fleet's documents have a date of their own.
+	// time: floor, since this fleet's documents have a date of their own. A directory as
+	// source, since it knows of no peers that one would wait for.
 	config := fmt.Sprintf("listen: 127.0.0.1:0\ntime: floor\nsettle: %s\ncheck: {every: 1s}\ndisk: {reserve: 0}\nsources: {publisher: %q}\n"+
-		"apps:\n- {name: acme, channel: stable, target: %s}\n", settle, b.Serve(), u.exe)
+		"apps:\n- {name: acme, channel: stable, target: %s}\n", settle, b.Publisher.Dir, u.exe)
 	if err := os.WriteFile(filepath.Join(u.dir, "agent.yaml"), []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
