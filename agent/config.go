@@ -163,6 +163,8 @@ type AppConfig struct {
 // ServiceConfig says what runs the program; the zero value means nothing does.
 type ServiceConfig struct {
 	Systemd string         // a unit
+	Launchd string         // the label of a system-wide job, on macOS
+	Windows string         // a Windows service
 	Command ServiceCommand // argument lists
 }
 

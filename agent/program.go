@@ -39,7 +39,7 @@ func (a AppConfig) program() (apply.Program, error) {
 // can decide.
 func (a AppConfig) leavesItself() bool {
 	s := a.Service
-	return s.Systemd == "" && len(s.Command.Start)+len(s.Command.Stop)+len(s.Command.Restart)+len(s.Command.Status) == 0 &&
+	return s.Systemd+s.Launchd+s.Windows == "" && !s.hasCommand() &&
 		(a.Health.Type == "" || a.Health.Type == "none") && (a.Swap == "" || a.Swap == apply.SwapRename)
 }
 
@@ -53,17 +53,30 @@ func (c Config) ownProgram(p apply.Program, gate *self.Gate) apply.Program {
 }
 
 func (s ServiceConfig) service() (service.Service, error) {
-	command := len(s.Command.Start)+len(s.Command.Stop)+len(s.Command.Restart)+len(s.Command.Status) > 0
+	given := 0
+	for _, is := range []bool{s.Systemd != "", s.Launchd != "", s.Windows != "", s.hasCommand()} {
+		if is {
+			given++
+		}
+	}
 	switch {
-	case s.Systemd != "" && command:
-		return nil, fault.New(fault.Config, "service: systemd and command exclude each other")
+	case given > 1:
+		return nil, fault.New(fault.Config, "service: systemd, launchd, windows and command exclude each other")
 	case s.Systemd != "":
 		return service.Systemd(s.Systemd)
-	case command:
+	case s.Launchd != "":
+		return service.Launchd(s.Launchd)
+	case s.Windows != "":
+		return service.Windows(s.Windows)
+	case s.hasCommand():
 		c := s.Command
 		return service.Command(service.CommandConfig{Start: c.Start, Stop: c.Stop, Restart: c.Restart, Status: c.Status})
 	}
 	return service.None{}, nil
+}
+
+func (s ServiceConfig) hasCommand() bool {
+	return len(s.Command.Start)+len(s.Command.Stop)+len(s.Command.Restart)+len(s.Command.Status) > 0
 }
 
 // stayUp is how long a program must stay up where the configuration does not say.

@@ -59,7 +59,10 @@ func agentFromFile(f config.Agent) agent.Config {
 	for _, a := range f.Apps {
 		cfg.Apps = append(cfg.Apps, agent.AppConfig{
 			Name: a.Name, Channel: a.Channel, Target: a.Target, Kind: a.Kind, Variant: a.Variant,
-			Service: agent.ServiceConfig{Systemd: a.Service.Systemd, Command: agent.ServiceCommand(a.Service.Command)},
+			Service: agent.ServiceConfig{
+				Systemd: a.Service.Systemd, Launchd: a.Service.Launchd, Windows: a.Service.Windows,
+				Command: agent.ServiceCommand(a.Service.Command),
+			},
 			Health: agent.HealthConfig{
 				Type: a.Health.Type, Command: a.Health.Command, URL: a.Health.URL, Address: a.Health.Address,
 				Timeout: a.Health.Timeout.Duration(), Interval: a.Health.Interval.Duration(),

@@ -45,6 +45,8 @@ type App struct {
 // Service says what runs a program.
 type Service struct {
 	Systemd string         `yaml:"systemd" mapstructure:"systemd" doc:"a systemd unit"`
+	Launchd string         `yaml:"launchd" mapstructure:"launchd" doc:"on macOS: the label of a system-wide job"`
+	Windows string         `yaml:"windows" mapstructure:"windows" doc:"on Windows: the name of a service"`
 	Command ServiceCommand `yaml:"command" mapstructure:"command" doc:"programs that control it"`
 }
 
