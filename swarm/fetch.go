@@ -45,6 +45,11 @@ const (
 	fetchTick    = 250 * time.Millisecond
 	rateWindow   = 5 * time.Second
 	minRateAfter = 30 * time.Second
+
+	// The engine thinks about requests when something happens. When nothing does, what
+	// was asked of a peer that does not answer would stay with it for ever.
+	nudgeAfter  = time.Second
+	nudgePieces = 64
 )
 
 // Fetch downloads the torrent i to the file dst, in a directory that exists. It goes on
@@ -95,6 +100,7 @@ func (s *share) fetch(ctx context.Context, began time.Time, o FetchOptions) erro
 	report, finish := reporter(o.Progress)
 	defer finish()
 	m := newMeter(began, o)
+	nudged := began
 	tick := time.NewTicker(fetchTick)
 	defer tick.Stop()
 	for {
@@ -114,6 +120,10 @@ func (s *share) fetch(ctx context.Context, began time.Time, o FetchOptions) erro
 		case now := <-tick.C:
 			p := s.progress(m)
 			report(p, false)
+			if now.Sub(m.moved) >= nudgeAfter && now.Sub(nudged) >= nudgeAfter {
+				s.nudge()
+				nudged = now
+			}
 			if which := m.late(now); which != "" {
 				return &DeadlineError{Which: which, Done: p.Done, Total: p.Total}
 			}
@@ -125,7 +135,27 @@ func (s *share) fetch(ctx context.Context, began time.Time, o FetchOptions) erro
 // by position, and a crowd that asks for the same pieces has nothing to exchange.
 func (s *share) want() {
 	for p := range s.info.Pieces() {
-		s.lib.Piece(p).SetPriority(torrent.PiecePriorityNormal + torrent.PiecePriority(rand.IntN(5)))
+		s.lib.Piece(p).SetPriority(anyPriority())
+	}
+}
+
+func anyPriority() torrent.PiecePriority {
+	return torrent.PiecePriorityNormal + torrent.PiecePriority(rand.IntN(5))
+}
+
+// nudge has the engine think again about whom to ask for what is missing.
+func (s *share) nudge() {
+	left := nudgePieces
+	for p := range s.info.Pieces() {
+		if s.store.have[p].Load() {
+			continue
+		}
+		// It does when a piece is wanted that was not before.
+		s.lib.Piece(p).SetPriority(torrent.PiecePriorityNone)
+		s.lib.Piece(p).SetPriority(anyPriority())
+		if left--; left == 0 {
+			return
+		}
 	}
 }
 

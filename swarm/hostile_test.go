@@ -1,10 +1,13 @@
 package swarm_test
 
 import (
+	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"shoal/swarm"
 	"shoal/swarm/swarmtest"
@@ -28,12 +31,78 @@ func TestLiarAndAnHonestPeer(t *testing.T) {
 	}
 }
 
+func TestThreeOfFourLie(t *testing.T) {
+	c := newContent(t, 2<<20)
+	seed := newSeed(t, c, swarm.Config{Limits: swarm.Limits{LANUp: 4 << 20}})
+	peers := []string{seed.Addr().String()}
+	for range 3 {
+		peers = append(peers, lie(t, nil, c).Addr)
+	}
+	n := newNode(t, swarm.Config{})
+	dst := filepath.Join(t.TempDir(), "got")
+	if _, err := n.Fetch(withPatience(t), c.info, dst, swarm.FetchOptions{Peers: peers}); err != nil {
+		t.Fatal(err)
+	}
+	c.check(t, dst)
+}
+
+func TestOnlyLiars(t *testing.T) {
+	c := newContent(t, 1<<20)
+	liars := []*swarmtest.Peer{lie(t, nil, c), lie(t, nil, c)}
+	n := newNode(t, swarm.Config{})
+	var verified int64
+	_, err := n.Fetch(withPatience(t), c.info, filepath.Join(t.TempDir(), "got"), swarm.FetchOptions{
+		Peers: []string{liars[0].Addr, liars[1].Addr}, TotalTimeout: 2 * time.Second,
+		Progress: func(p swarm.Progress) { verified = max(verified, p.Done) },
+	})
+	var deadline *swarm.DeadlineError
+	if !errors.As(err, &deadline) || deadline.Done != 0 || verified != 0 {
+		t.Errorf("got %v and %d verified bytes from liars", err, verified)
+	}
+	if liars[0].Requests.Load()+liars[1].Requests.Load() == 0 {
+		t.Error("nothing was asked of them")
+	}
+}
+
+// A tracker may be full of peers that were never meant to give anything; those that were
+// configured are kept all the same.
+func TestHundredsOfFakesAndAConfiguredPeer(t *testing.T) {
+	c := newContent(t, 1<<20)
+	seed := newSeed(t, c, swarm.Config{Limits: swarm.Limits{LANUp: 2 << 20}})
+	tracker := swarmtest.NewTracker(t)
+	var fakes []*swarmtest.Peer
+	for i := range 200 {
+		f := lie(t, nil, c)
+		if i%2 == 0 {
+			f = swarmtest.NewPeer(t, "127.0.0.1:0", c.info.Ref().Infohash, c.info.Pieces(), func(_, _, _ uint32) []byte { return nil })
+		}
+		tracker.Tell(c.info.Ref().Infohash, netip.MustParseAddrPort(f.Addr))
+		fakes = append(fakes, f)
+	}
+	n := newNode(t, swarm.Config{})
+	dst := filepath.Join(t.TempDir(), "got")
+	o := swarm.FetchOptions{Trackers: []string{tracker.URL}, Peers: []string{seed.Addr().String()}}
+	if _, err := n.Fetch(withPatience(t), c.info, dst, o); err != nil {
+		t.Fatal(err)
+	}
+	c.check(t, dst)
+	asked := 0
+	for _, f := range fakes {
+		if f.Requests.Load() > 0 {
+			asked++
+		}
+	}
+	if asked == 0 {
+		t.Error("none of the fakes was asked for anything")
+	}
+}
+
 func TestStallersAndAnHonestPeer(t *testing.T) {
 	c := newContent(t, 1<<20)
 	seed := newSeed(t, c, swarm.Config{Limits: swarm.Limits{LANUp: 1 << 20}})
 	peers := []string{}
 	var stallers []*swarmtest.Peer
-	for range 10 {
+	for range 50 {
 		s := swarmtest.NewPeer(t, "127.0.0.1:0", c.info.Ref().Infohash, c.info.Pieces(), func(_, _, _ uint32) []byte { return nil })
 		stallers = append(stallers, s)
 		peers = append(peers, s.Addr)

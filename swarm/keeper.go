@@ -21,6 +21,12 @@ const (
 	neighbours = 10
 	dialAtOnce = neighbours / 2
 
+	// A neighbour that has brought nothing for so long makes room for others, if there are
+	// others.
+	neighbourPatience = 20 * time.Second
+
+	lonelyEvery = time.Second // how often peers are looked for where there are few
+
 	maxFound = 400 // addresses that are remembered
 )
 
@@ -35,8 +41,12 @@ func (s *share) keep(known []string) {
 			pause := keepEvery + rand.N(keepEvery)
 			if !s.store.complete() {
 				s.offer(known)
+				s.part()
 				s.seek()
 				pause = min(pause, time.Second<<min(round, 10))
+				if s.lonely() {
+					pause = min(pause, lonelyEvery)
+				}
 			}
 			timer := time.NewTimer(pause)
 			select {
@@ -52,6 +62,13 @@ func (s *share) keep(known []string) {
 	})
 }
 
+// lonely reports whether there are few peers.
+func (s *share) lonely() bool {
+	s.pmu.Lock()
+	defer s.pmu.Unlock()
+	return len(s.live) < fewPeers
+}
+
 // heard notes the addresses of peers that a tracker told of.
 func (s *share) heard(peers []netip.AddrPort) {
 	s.pmu.Lock()
@@ -65,17 +82,51 @@ func (s *share) heard(peers []netip.AddrPort) {
 	s.seek()
 }
 
-// seek has the engine dial some of the peers heard of, if neighbours are missing.
-func (s *share) seek() {
+// part ends connections with neighbours that bring nothing, a quarter of all at a time,
+// where there are others to try. Who gives slowly, or not yet, may well be all there is.
+func (s *share) part() {
+	if len(s.strangers()) == 0 {
+		return
+	}
+	s.pmu.Lock()
+	var useless []netip.AddrPort
+	for _, p := range s.live {
+		if time.Since(p.helped) > neighbourPatience && !s.chosen(p) {
+			useless = append(useless, p.remote)
+		}
+	}
+	if len(s.live) < neighbours {
+		useless = nil
+	}
+	most := len(s.live) / 4
+	s.pmu.Unlock()
+	for _, p := range useless[:min(len(useless), most)] {
+		s.n.log.Debug("leaving a peer that brings nothing", "peer", p.String())
+		s.pmu.Lock()
+		delete(s.found, p)
+		s.pmu.Unlock()
+		s.n.tr.hangUp(p)
+	}
+}
+
+// strangers are the peers heard of that we are not connected to.
+func (s *share) strangers() (found []netip.AddrPort) {
 	connected := s.reachable()
 	s.pmu.Lock()
-	missing := neighbours - len(s.live)
-	var found []netip.AddrPort
+	defer s.pmu.Unlock()
 	for p := range s.found {
 		if !connected[p] && p != s.n.tr.local {
 			found = append(found, p)
 		}
 	}
+	return found
+}
+
+// seek has the engine dial some of the peers heard of, if neighbours are missing.
+func (s *share) seek() {
+	found := s.strangers()
+	s.pmu.Lock()
+	missing := neighbours - len(s.live)
 	s.pmu.Unlock()
 	rand.Shuffle(len(found), func(i, j int) { found[i], found[j] = found[j], found[i] })
 	missing = min(missing, dialAtOnce)
@@ -110,6 +161,14 @@ func (s *share) offer(known []string) {
 			continue
 		}
 		s.n.learn(name, addrs)
+		s.pmu.Lock()
+		if s.known == nil {
+			s.known = make(map[netip.AddrPort]struct{})
+		}
+		for _, a := range addrs {
+			s.known[a] = struct{}{}
+		}
+		s.pmu.Unlock()
 		for _, a := range addrs {
 			if !connected[a] && a != s.n.tr.local {
 				offers = append(offers, s.n.peerInfo(a, torrent.PeerSourceDirect))

@@ -5,7 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +19,8 @@ import (
 )
 
 const (
+	// A ban is looked into only when what the engine found has been told to [share.judged].
+	banDelay     = 100 * time.Millisecond
 	classesEvery = time.Minute // how often the node looks again at what classes depend on
 	farewell     = time.Second // how long Close waits for trackers to be told that we leave
 )
@@ -148,6 +152,11 @@ func (n *Node) watchBans() {
 		case <-n.ctx.Done():
 			return
 		}
+		select {
+		case <-time.After(banDelay):
+		case <-n.ctx.Done():
+			return
+		}
 		for _, ip := range n.cl.BadPeerIPs() {
 			if _, ok := known[ip]; ok {
 				continue
@@ -157,12 +166,36 @@ func (n *Node) watchBans() {
 			if err != nil {
 				continue
 			}
-			if who, ok := n.tr.bans.Found(a.Unmap()); ok {
-				n.log.Warn("banned a peer that sent bad pieces", "peer", who.At.String(), "for", ban.Time)
+			who, d, ok := n.tr.bans.Found(a.Unmap())
+			switch {
+			case !ok:
+			case d < ban.Time && n.chosen(who):
+				n.tr.bans.Pardon(who)
+			default:
+				n.log.Warn("banned a peer that sent bad pieces", "peer", who.At.String(), "for", d)
 				n.tr.expel(who)
 			}
 		}
 	}
+}
+
+// chosen reports whether somebody is the origin or a configured peer, of any torrent.
+func (n *Node) chosen(who ban.Suspect) bool {
+	if n.tr.classes.dialled(who.At) == ClassOrigin {
+		return true
+	}
+	n.mu.Lock()
+	shares := slices.Collect(maps.Values(n.torrents))
+	n.mu.Unlock()
+	for _, s := range shares {
+		s.pmu.Lock()
+		_, known := s.known[who.At]
+		s.pmu.Unlock()
+		if known {
+			return true
+		}
+	}
+	return false
 }
 
 // LiftBans lets those in again who are kept out for what they sent. A ban ends by itself

@@ -41,8 +41,10 @@ type peer struct {
 	listens uint16         // the port it says it accepts peers on; 0 if unknown
 	allows  int            // requests it is ready to queue
 
-	blocks int       // that came since
-	since  time.Time // the last look at the rate
+	helped    time.Time // when it brought something last, or came
+	blocks    int       // that came since
+	good, bad int       // pieces it took part in
+	since     time.Time // the last look at the rate
 }
 
 // class is what the peer counts as, by what is known now.
@@ -53,15 +55,25 @@ func (p *peer) class(c *classifier) Class {
 	return c.accepted(p.remote.Addr(), p.listens)
 }
 
+// reached is where the peer accepts connections, if that is known.
+func (p *peer) reached() netip.AddrPort {
+	if p.dialled || p.listens == 0 {
+		return p.remote
+	}
+	return netip.AddrPortFrom(p.remote.Addr(), p.listens)
+}
+
 // A tally knows the peers of a share and counts their payload.
 type tally struct {
 	collecting sync.Mutex // held while counts are brought together
 
-	pmu   sync.Mutex                  // guards what follows; never held while the engine is called
-	found map[netip.AddrPort]struct{} // addresses of peers, connected or not
-	live  map[*torrent.PeerConn]*peer
-	left  []*peer // closed, but not yet in past
-	past  traffic // of connections that are closed and counted
+	pmu     sync.Mutex                  // guards what follows; never held while the engine is called
+	found   map[netip.AddrPort]struct{} // addresses of peers, connected or not
+	touched map[int][]*peer             // who brought parts of pieces that are not judged yet
+	known   map[netip.AddrPort]struct{} // where configured peers are
+	live    map[*torrent.PeerConn]*peer
+	left    []*peer // closed, but not yet in past
+	past    traffic // of connections that are closed and counted
 }
 
 // traffic is payload by class.
@@ -120,11 +132,7 @@ func (s *share) reachable() map[netip.AddrPort]bool {
 	defer s.pmu.Unlock()
 	m := make(map[netip.AddrPort]bool, len(s.live))
 	for _, p := range s.live {
-		if p.dialled {
-			m[p.remote] = true
-		} else if p.listens != 0 {
-			m[netip.AddrPortFrom(p.remote.Addr(), p.listens)] = true
-		}
+		m[p.reached()] = true
 	}
 	return m
 }
@@ -136,7 +144,7 @@ func (n *Node) peerAdded(pc *torrent.PeerConn) {
 	pc.LocalLtepProtocolMap = extensions
 	pc.PeerMaxRequests = firstRequests
 	remote := realAddr(pc.RemoteAddr)
-	p := &peer{pc: pc, remote: unmap(remote), dialled: pc.Discovery != torrent.PeerSourceIncoming, allows: firstRequests, since: time.Now()}
+	p := &peer{pc: pc, remote: unmap(remote), dialled: pc.Discovery != torrent.PeerSourceIncoming, allows: firstRequests, since: time.Now(), helped: time.Now()}
 	p.member = n.tr.member(p.remote, p.dialled)
 	if !p.dialled {
 		n.tr.greet(p.remote)
@@ -185,6 +193,8 @@ func (n *Node) peerDelivered(e torrent.ReceivedUsefulDataEvent) {
 	if p == nil {
 		return
 	}
+	p.helped = time.Now()
+	s.touch(int(e.Message.Index), p)
 	p.blocks++
 	if over := time.Since(p.since); over >= rateOver {
 		inTime := int(float64(p.blocks) * float64(queueTime) / float64(over))

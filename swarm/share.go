@@ -93,6 +93,9 @@ func (s *share) add(st *store) error {
 		return context.Cause(s.ctx)
 	}
 	s.store = st
+	if !st.readOnly {
+		st.judged = s.judged
+	}
 	if s.n.tr.super != nil && st.readOnly {
 		s.super.Store(newSuperShare(s.info))
 	}

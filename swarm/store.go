@@ -39,6 +39,8 @@ type store struct {
 	f        file
 	readOnly bool // nothing is written any more
 
+	judged func(piece int, good bool) // told what became of a piece that was downloaded; may be nil
+
 	have     []atomic.Bool // for each piece
 	verified atomic.Int64  // bytes in pieces that are right
 }
@@ -302,13 +304,14 @@ func (p storePiece) WriteTo(w io.Writer) (int64, error) {
 	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{io.NewSectionReader(p.s.f, off, length)}, buf[:])
 }
 
-func (p storePiece) MarkComplete() error {
-	p.s.mark(p.n, true)
-	return nil
-}
+func (p storePiece) MarkComplete() error    { return p.judge(true) }
+func (p storePiece) MarkNotComplete() error { return p.judge(false) }
 
-func (p storePiece) MarkNotComplete() error {
-	p.s.mark(p.n, false)
+func (p storePiece) judge(good bool) error {
+	p.s.mark(p.n, good)
+	if p.s.judged != nil {
+		p.s.judged(p.n, good)
+	}
 	return nil
 }
 

@@ -356,6 +356,21 @@ func (t *transport) wrap(nc net.Conn, remote netip.AddrPort, dialled bool) *conn
 	return c
 }
 
+// hangUp closes the connections with a peer.
+func (t *transport) hangUp(remote netip.AddrPort) {
+	t.mu.Lock()
+	var theirs []*conn
+	for c := range t.conns {
+		if c.remote == remote {
+			theirs = append(theirs, c)
+		}
+	}
+	t.mu.Unlock()
+	for _, c := range theirs {
+		c.Close()
+	}
+}
+
 // classify gives c the class it has by what is known now.
 func (c *conn) classify() {
 	class := c.tr.classes.dialled

@@ -21,13 +21,17 @@ const (
 	// Time is how long a ban lasts.
 	Time = time.Hour
 
+	// The engine may be wrong about who spoilt a piece that came from several. Without
+	// proof of our own a first ban is so long, and each one after it twice as long.
+	unproven = 20 * time.Second
+
 	// New identities that one address may bring in an hour. Behind an address there may be
 	// a whole site; but where somebody was banned, a fresh key must not undo it.
 	newIdentities = 256
 	newAfterBan   = 4
 	perTime       = time.Hour
 
-	maxBans    = 4096 // the one that ends first is forgotten first
+	maxBans    = 1024 // the one that ends first is forgotten first
 	maxSources = 1024 // whose identities are counted; the oldest is forgotten first
 	maxAliases = 4096 // that the engine may still speak of; the oldest is forgotten first
 )
@@ -75,6 +79,7 @@ type List struct {
 	mu      sync.Mutex // guards what follows
 	until   map[key]time.Time
 	lives   map[key]uint32 // how often each was banned
+	proven  map[key]struct{}
 	aliases map[netip.Addr]*alias
 	order   []netip.Addr // of aliases, oldest first
 	sources map[netip.Addr]*source
@@ -95,7 +100,7 @@ type source struct {
 // New returns a list without bans, for a fleet with a key or without.
 func New(clock func() time.Time, keyed bool) *List {
 	return &List{
-		clock: clock, keyed: keyed, until: make(map[key]time.Time), lives: make(map[key]uint32),
+		clock: clock, keyed: keyed, until: make(map[key]time.Time), lives: make(map[key]uint32), proven: make(map[key]struct{}),
 		aliases: make(map[netip.Addr]*alias), sources: make(map[netip.Addr]*source),
 	}
 }
@@ -193,14 +198,24 @@ func (l *List) Turned(shown netip.AddrPort, out Suspect) {
 	}
 }
 
-// Found notes that the engine has banned an alias. It returns whom that is about, unless
-// it was known already.
-func (l *List) Found(shown netip.Addr) (Suspect, bool) {
+// Prove notes that all of a bad piece came from s: the next ban is a whole one.
+func (l *List) Prove(s Suspect) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.proven) >= maxBans {
+		clear(l.proven)
+	}
+	l.proven[l.key(s)] = struct{}{}
+}
+
+// Found notes that the engine has banned an alias. It returns whom that is about and for
+// how long it is, unless it was known already.
+func (l *List) Found(shown netip.Addr) (s Suspect, d time.Duration, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.aliases[shown]
 	if a == nil {
-		return Suspect{}, false
+		return Suspect{}, 0, false
 	}
 	delete(l.aliases, shown)
 	if len(l.until) >= maxBans {
@@ -210,15 +225,38 @@ func (l *List) Found(shown netip.Addr) (Suspect, bool) {
 		clear(l.lives)
 	}
 	now, who := l.clock(), l.key(a.who)
-	l.until[who] = now.Add(Time)
+	if _, ok := l.proven[who]; ok {
+		delete(l.proven, who)
+		d = Time
+	} else {
+		d = min(Time, unproven<<min(l.lives[who], 16))
+	}
+	l.until[who] = now.Add(d)
 	l.lives[who]++
 	if a.made != who {
 		l.lives[a.made]++
 	}
 	if at := l.sources[Source(a.who.At.Addr())]; at != nil {
-		at.left, at.strict = min(at.left, newAfterBan), now.Add(Time)
+		at.left, at.strict = min(at.left, newAfterBan), now.Add(d)
 	}
-	return a.who, true
+	return a.who, d, true
+}
+
+// Pardon ends a ban.
+func (l *List) Pardon(s Suspect) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.until, l.key(s))
+}
+
+// Aside keeps somebody out who may have done nothing wrong, for a short while.
+func (l *List) Aside(s Suspect, d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	who := l.key(s)
+	if until := l.clock().Add(d); !l.banned(who) && len(l.until) < maxBans {
+		l.until[who] = until
+	}
 }
 
 // Same reports whether a ban of one is a ban of the other.

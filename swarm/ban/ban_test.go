@@ -42,14 +42,15 @@ func TestWhomABanStrikes(t *testing.T) {
 				t.Fatal("somebody is banned to begin with")
 			}
 			first := l.Alias(test.bad)
-			s, ok := l.Found(first.Addr())
-			if !ok || s != test.bad {
-				t.Fatalf("found %v, %v", s, ok)
+			l.Prove(test.bad)
+			s, d, ok := l.Found(first.Addr())
+			if !ok || s != test.bad || d != Time {
+				t.Fatalf("found %v for %v, %v", s, d, ok)
 			}
 			if l.Welcome(test.bad) || l.Welcome(test.other) == test.struck || l.Same(test.bad, test.other) != test.struck || l.Count() != 1 {
 				t.Errorf("bad is welcome: %v; other: %v, want %v; %d bans", l.Welcome(test.bad), l.Welcome(test.other), !test.struck, l.Count())
 			}
-			if _, ok := l.Found(first.Addr()); ok {
+			if _, _, ok := l.Found(first.Addr()); ok {
 				t.Error("it is found twice")
 			}
 			c.now = c.now.Add(Time - time.Second)
@@ -84,6 +85,7 @@ func TestFreshKeysDoNotUndoABan(t *testing.T) {
 	const at = "10.0.0.1:1000"
 	l.Welcome(member(0, at))
 	l.Welcome(member(1, at))
+	l.Prove(member(0, at))
 	l.Found(l.Alias(member(0, at)).Addr())
 	welcome := func(from int) (n int) {
 		for i := range 1000 {
@@ -128,6 +130,39 @@ func TestNothingGrows(t *testing.T) {
 	}
 }
 
+func TestBansWithoutProof(t *testing.T) {
+	c := &clock{time.Unix(1e9, 0)}
+	l := New(c.time, true)
+	s := member(1, "10.0.0.1:1")
+	for _, want := range []time.Duration{unproven, 2 * unproven, 4 * unproven} {
+		if _, d, ok := l.Found(l.Alias(s).Addr()); !ok || d != want || l.Welcome(s) {
+			t.Errorf("the ban is for %v, want %v", d, want)
+		}
+		c.now = c.now.Add(want)
+		if !l.Welcome(s) {
+			t.Errorf("after %v it still lasts", want)
+		}
+	}
+	for range 30 {
+		l.Found(l.Alias(s).Addr())
+	}
+	if _, d, _ := l.Found(l.Alias(s).Addr()); d != Time {
+		t.Errorf("a ban is for %v at last, want %v", d, Time)
+	}
+	l.Pardon(s)
+	if !l.Welcome(s) {
+		t.Error("it is banned after it was pardoned")
+	}
+	l.Aside(s, time.Second)
+	l.Aside(s, time.Hour)
+	if l.Welcome(s) {
+		t.Error("it is not left out")
+	}
+	if c.now = c.now.Add(time.Second); !l.Welcome(s) {
+		t.Error("it is left out for longer than it was said first")
+	}
+}
+
 // Who is dialled is known by an address until the handshake has said who it is.
 func TestDialledMembers(t *testing.T) {
 	c := &clock{time.Unix(1e9, 0)}
@@ -139,8 +174,9 @@ func TestDialledMembers(t *testing.T) {
 	}
 	bad := member(7, "10.0.0.1:7801")
 	l.Turned(shown, bad)
-	if s, ok := l.Found(shown.Addr()); !ok || s != bad {
-		t.Fatalf("found %v, %v", s, ok)
+	l.Prove(bad)
+	if s, d, ok := l.Found(shown.Addr()); !ok || s != bad || d != Time {
+		t.Fatalf("found %v for %v, %v", s, d, ok)
 	}
 	if l.Welcome(bad) || l.Welcome(member(7, "10.0.0.9:1")) || !l.Welcome(member(8, "10.0.0.1:7801")) || !l.Welcome(neighbour) {
 		t.Error("the ban is not of the member that was found there")

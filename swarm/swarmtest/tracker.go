@@ -73,6 +73,18 @@ func (t *Tracker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "d8:intervali60e5:peers%d:%se", len(compact), compact)
 }
 
+// Tell has the tracker name a peer in every reply about a torrent.
+func (t *Tracker) Tell(infohash [20]byte, peer netip.AddrPort) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	swarm := t.peers[string(infohash[:])]
+	if swarm == nil {
+		swarm = make(map[string]netip.AddrPort)
+		t.peers[string(infohash[:])] = swarm
+	}
+	swarm["told "+peer.String()] = peer
+}
+
 // Events returns the event of every announce so far; a regular announce has "".
 func (t *Tracker) Events() []string {
 	t.mu.Lock()
