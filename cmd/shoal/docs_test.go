@@ -80,6 +80,32 @@ func TestProtocolExamples(t *testing.T) {
 	}
 }
 
+// What follows from a fleet key is pinned by the room that works it out.
+func TestProtocolFleetKey(t *testing.T) {
+	read := func(name string) string {
+		t.Helper()
+		b, err := os.ReadFile(filepath.Join("..", "..", "swarm", "fleet", "testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	numbers, _, _ := strings.Cut(read("vector.txt"), "-----BEGIN")
+	_, key, _ := strings.Cut(read("fleet.key"), "\n") // after its comment
+	found := 0
+	for _, b := range blocks(t, "../../docs/protocol.md") {
+		if b.info != "fleet" {
+			continue
+		}
+		if found++; b.text != key+numbers {
+			t.Errorf("the protocol has\n%s\nwant\n%s", b.text, key+numbers)
+		}
+	}
+	if found != 1 {
+		t.Errorf("found %d examples of a fleet key", found)
+	}
+}
+
 // The vectors can be checked without any of this code, as the protocol says.
 func TestProtocolRecipe(t *testing.T) {
 	for _, tool := range []string{"sh", "jq", "base64", "sha256sum", "fold", "ssh-keygen"} {
