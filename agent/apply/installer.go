@@ -159,7 +159,8 @@ func (i *installer) run(ctx context.Context, j *journal, name string, argv []str
 	var noFile *fs.PathError
 	switch {
 	case done:
-		return i.remove(offered)
+		_ = i.remove(offered) // clean does it again
+		return nil
 	case slices.Contains(i.RetryLater, o.Exit):
 		return notBegun{fault.New(fault.Locked, "another installation is under way: %w", err).
 			Line("nothing was changed").Do("the agent tries again by itself")}
