@@ -161,7 +161,8 @@ func TestKilledProcess(t *testing.T) {
 
 // The same at every rename, link and unlink that the kernel sees, so also inside
 // minio/selfupdate.
-func TestKilledAtSystemCalls(t *testing.T) {
+func TestLongCrashAtSystemCalls(t *testing.T) {
+	long(t)
 	strace, err := exec.LookPath("strace")
 	if err != nil {
 		t.Skip("needs strace: to kill a process inside another package's code")
