@@ -97,6 +97,8 @@ type Status struct {
 	Swarm    string           `json:"swarm"`   // host:port the seed listens on
 	Given    Given            `json:"given"`
 	Tracker  TrackerStatus    `json:"tracker"`
+	Members  int              `json:"members"` // of a fleet with a key, connected to the seed now
+	Refused  Refused          `json:"refused"` // connections to the seed of such a fleet
 	Torrents []TorrentStatus  `json:"torrents"`
 }
 
@@ -105,6 +107,14 @@ type Given struct {
 	Total int64 `json:"total"`
 	Swarm int64 `json:"swarm"` // over BitTorrent
 	HTTP  int64 `json:"http"`  // by the tree: mirrors, webseeds, people
+}
+
+// Refused counts connections that did not show that they are of the fleet, or are banned.
+type Refused struct {
+	Plain      int64 `json:"plain"`      // spoke something else than TLS
+	Strangers  int64 `json:"strangers"`  // had no certificate of the fleet
+	Unfinished int64 `json:"unfinished"` // said too little, too late
+	Banned     int64 `json:"banned"`     // have sent wrong data lately
 }
 
 // TrackerStatus is the tracker's numbers.
@@ -140,6 +150,7 @@ func (s *server) status() Status {
 	}
 	node := s.node.Stats()
 	st.Given.Swarm = node.Given.Sum()
+	st.Members, st.Refused = node.Members, Refused(node.Refused)
 	stats := map[[20]byte]swarm.TorrentStats{}
 	for _, t := range node.Torrents {
 		stats[t.Infohash] = t

@@ -15,13 +15,16 @@
 //  1. the gate: connections that have not finished the BitTorrent handshake are bounded,
 //     in all and per address, and in time; the one that has been silent longest makes
 //     room for a newcomer, so a flood of silent connections keeps nobody out
-//  2. the class (lan, wan, origin) the peer's address gives it, see [Class]
-//  3. the limits of that class, which only payload waits for; requests, announcements of
+//  2. fleet TLS (package fleet), in a fleet with a key: both ends show that they are
+//     members before either says anything else, so a stranger learns nothing, not even
+//     whether a torrent is here; strangers and members have a gate each
+//  3. the class (lan, wan, origin) the peer's address gives it, see [Class]
+//  4. the limits of that class, which only payload waits for; requests, announcements of
 //     pieces and other small messages never queue behind a limit
-//  4. on a node that super seeds (BEP 16), what the engine says of its pieces: it claims
+//  5. on a node that super seeds (BEP 16), what the engine says of its pieces: it claims
 //     to have none, and each piece is offered to one peer first
 //
-// Stock clients are welcome: plain and obfuscated (MSE) handshakes are both accepted.
+// Without a key the fleet is open, and stock clients are welcome: plain and obfuscated (MSE) handshakes are both accepted.
 // There is no DHT, no UPnP, no uTP and no WebTorrent; peers come from trackers, from
 // peer exchange (BEP 11, unless the torrent is private), and from the addresses a fetch
 // was given, which are offered again for as long as it runs.

@@ -28,7 +28,11 @@ records. The programs stay, and so does agent.yaml. Stop a running agent first.`
 			if !cfg.Joined() {
 				return fault.New(fault.Config, "this machine has not joined a fleet")
 			}
-			ok, err := c.confirm("Forget the fleet, and everything trusted, on this machine?")
+			question := "Forget the fleet, and everything trusted, on this machine?"
+			if cfg.FleetKeyFile != "" {
+				question += " Its fleet key in " + cfg.FleetKeyFile + " is deleted, too."
+			}
+			ok, err := c.confirm(question)
 			if err != nil {
 				return err
 			}
