@@ -2,7 +2,9 @@ package fleet
 
 import (
 	"bytes"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -23,6 +25,7 @@ const (
 
 	keyLen    = 32
 	keyPrefix = "shoal-fleet-1:"
+	lanInfo   = "shoal.fleet.lan.v1"
 
 	// CredentialName is what the key file is called where a service manager hands it over.
 	CredentialName = "fleet.key"
@@ -40,12 +43,20 @@ type Keys struct{ keys []key }
 
 type key struct {
 	secret [keyLen]byte
-	ca     authority // what follows from it
+	ca     authority    // what follows from it
+	lan    [keyLen]byte // and for announcements on the LAN
 }
 
 func newKey(secret [keyLen]byte) (key, error) {
 	ca, err := deriveCA(secret)
-	return key{secret, ca}, err
+	if err != nil {
+		return key{}, err
+	}
+	lan, err := hkdf.Key(sha256.New, secret[:], nil, lanInfo, keyLen)
+	if err != nil {
+		return key{}, fmt.Errorf("deriving the key for announcements: %w", err)
+	}
+	return key{secret, ca, [keyLen]byte(lan)}, nil
 }
 
 // Generate returns one new key.

@@ -71,6 +71,16 @@ func (k *Keys) Join(dir string) (*Member, error) {
 // ID is what others know this machine by.
 func (m *Member) ID() Identity { return m.id }
 
+// LANKeys are what members know each other's announcements on the LAN by: one secret
+// derived from each key, in the order of the keys.
+func (m *Member) LANKeys() [][32]byte {
+	keys := make([][32]byte, len(m.keys.keys))
+	for i, k := range m.keys.keys {
+		keys[i] = k.lan
+	}
+	return keys
+}
+
 func identity(leaf *x509.Certificate) Identity { return sha256.Sum256(leaf.RawSubjectPublicKeyInfo) }
 
 // Peer returns who is at the other end of a connection made with a config of this

@@ -116,7 +116,7 @@ func TestLeafIsKept(t *testing.T) {
 	if other := join(t, t.TempDir(), oneKey); other.ID() == first.ID() {
 		t.Error("two state directories are one machine")
 	}
-	if join(t, "", oneKey).ID() == join(t, "", oneKey).ID() {
+	if visitor, another := join(t, "", oneKey), join(t, "", oneKey); visitor.ID() == another.ID() {
 		t.Error("two visitors are one machine")
 	}
 	path := filepath.Join(dir, LeafFile)
@@ -141,7 +141,7 @@ func TestLeafIsKept(t *testing.T) {
 
 // meet connects a dialling to an accepting end and returns how the handshake ended for
 // both. In TLS 1.3 the one that dials learns last that it is not wanted.
-func meet(t *testing.T, dialling, accepting *tls.Config) (derr, aerr error, state tls.ConnectionState) {
+func meet(t *testing.T, dialling, accepting *tls.Config) (state tls.ConnectionState, derr, aerr error) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -177,7 +177,8 @@ func meet(t *testing.T, dialling, accepting *tls.Config) (derr, aerr error, stat
 		_, derr = c.Read(make([]byte, 1))
 	}
 	raw.Close()
-	return derr, <-accepted, state
+	aerr = <-accepted // after which state is set
+	return state, derr, aerr
 }
 
 func TestRotationBothWays(t *testing.T) {
@@ -189,7 +190,7 @@ func TestRotationBothWays(t *testing.T) {
 	}
 	for da, a := range members {
 		for db, b := range members {
-			derr, aerr, state := meet(t, a.Dialling(), b.Accepting())
+			state, derr, aerr := meet(t, a.Dialling(), b.Accepting())
 			if apart[[2]string{da, db}] || apart[[2]string{db, da}] {
 				if derr == nil || aerr == nil {
 					t.Errorf("%s meets %s: %v, %v", da, db, derr, aerr)
@@ -246,7 +247,7 @@ func TestSwarmRefuses(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
-			derr, aerr, _ := meet(t, r.dialling, r.accepting)
+			_, derr, aerr := meet(t, r.dialling, r.accepting)
 			if derr == nil || aerr == nil {
 				t.Errorf("they met: %v, %v", derr, aerr)
 			}
