@@ -37,6 +37,7 @@ func (r *requestMsg) length() int64 { return int64(binary.BigEndian.Uint32(r[13:
 // everything (MSE with RC4) has whole connections slowed down instead, both ways.
 type conn struct {
 	net.Conn
+	socket  net.Conn // the lowest layer
 	tr      *transport
 	remote  netip.AddrPort // without a zone
 	shown   netip.AddrPort // what the engine is shown instead; set before it has the connection

@@ -122,9 +122,8 @@ func (n *Node) engineConfig(c Config) *torrent.ClientConfig {
 	e.Seed = true
 	e.UploadRateLimiter = rate.NewLimiter(rate.Inf, 0)
 	// A request is not taken from one peer and given to another before it has had a
-	// chance to be answered, or much arrives twice; nor much later, or what the crowd
-	// could give is asked of the publisher.
-	e.StealRequestGrace = 300 * time.Millisecond
+	// chance to be answered, or much arrives twice.
+	e.StealRequestGrace = time.Second
 
 	e.Callbacks.PeerConnAdded = append(e.Callbacks.PeerConnAdded, n.peerAdded)
 	e.Callbacks.ReadExtendedHandshake = n.peerIntroduced

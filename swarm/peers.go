@@ -13,12 +13,15 @@ import (
 
 // How many requests may be on their way to one peer. What is asked of a peer has to be
 // sent before anything asked later, and cannot be had from anyone else meanwhile, so it
-// should be no more than keeps the connection busy: as much as arrives in queueTime.
+// should be no more than keeps the connection busy: as much as arrives in queueTime and
+// two round trips.
 const (
-	queueTime     = time.Second
+	queueTime     = 250 * time.Millisecond
+	usualRTT      = 100 * time.Millisecond // where it cannot be known
+	maxRTT        = 2 * time.Second
 	rateOver      = 250 * time.Millisecond // how often the rate is measured
 	firstRequests = 16
-	leastRequests = 8
+	leastRequests = 2
 	mostRequests  = 256
 
 	// Closed connections wait to be counted; with this many, now.
@@ -37,6 +40,7 @@ type peer struct {
 	pc      *torrent.PeerConn
 	remote  netip.AddrPort
 	dialled bool
+	conn    *conn          // nil if it is gone already
 	member  fleet.Identity // who it is, in a fleet with a key
 	listens uint16         // the port it says it accepts peers on; 0 if unknown
 	allows  int            // requests it is ready to queue
@@ -145,7 +149,9 @@ func (n *Node) peerAdded(pc *torrent.PeerConn) {
 	pc.PeerMaxRequests = firstRequests
 	remote := realAddr(pc.RemoteAddr)
 	p := &peer{pc: pc, remote: unmap(remote), dialled: pc.Discovery != torrent.PeerSourceIncoming, allows: firstRequests, since: time.Now(), helped: time.Now()}
-	p.member = n.tr.member(p.remote, p.dialled)
+	if p.conn = n.tr.find(p.remote, p.dialled); p.conn != nil {
+		p.member = p.conn.member
+	}
 	if !p.dialled {
 		n.tr.greet(p.remote)
 	}
@@ -197,7 +203,7 @@ func (n *Node) peerDelivered(e torrent.ReceivedUsefulDataEvent) {
 	s.touch(int(e.Message.Index), p)
 	p.blocks++
 	if over := time.Since(p.since); over >= rateOver {
-		inTime := int(float64(p.blocks) * float64(queueTime) / float64(over))
+		inTime := 1 + int(float64(p.blocks)*float64(queueTime+2*p.conn.rtt())/float64(over))
 		pc.PeerMaxRequests = min(max(inTime, leastRequests), mostRequests, p.allows)
 		p.blocks, p.since = 0, p.since.Add(over)
 	}

@@ -2,6 +2,7 @@ package swarm
 
 import (
 	"net"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,4 +28,26 @@ func tuneSocket(nc net.Conn) {
 	raw.Control(func(fd uintptr) {
 		unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxUnsent)
 	})
+}
+
+// rtt is the least time a round trip to the peer has taken.
+func (c *conn) rtt() time.Duration {
+	if c == nil {
+		return usualRTT
+	}
+	tcp, ok := c.socket.(*net.TCPConn)
+	if !ok {
+		return usualRTT
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return usualRTT
+	}
+	rtt := usualRTT
+	raw.Control(func(fd uintptr) {
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			rtt = min(time.Duration(info.Min_rtt)*time.Microsecond, maxRTT)
+		}
+	})
+	return rtt
 }

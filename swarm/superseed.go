@@ -12,8 +12,9 @@ import (
 // copies are under way.
 const (
 	// Offers under way at a time, over all peers: as many as are taken in offerTime,
-	// which is to cover two round trips, but never fewer than leastOffers.
-	leastOffers = 32
+	// which is to cover two round trips, but never fewer than leastOffers. Pieces that are
+	// sent side by side are whole, and can be passed on, that much later.
+	leastOffers = 8
 	offerTime   = 400 * time.Millisecond
 	// firstOffers is what a peer gets before it has taken anything; each offer it takes
 	// allows one more.

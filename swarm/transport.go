@@ -345,10 +345,11 @@ func (t *transport) dialer(to netip.Addr) *net.Dialer {
 func (t *transport) wrap(nc net.Conn, remote netip.AddrPort, dialled bool) *conn {
 	remote = netip.AddrPortFrom(remote.Addr().WithZone(""), remote.Port())
 	tuneSocket(nc)
+	socket := nc
 	if t.accepting != nil {
 		nc = t.seal(nc, dialled)
 	}
-	c := &conn{Conn: nc, tr: t, remote: remote, shown: remote, dialled: dialled, closed: make(chan struct{})}
+	c := &conn{Conn: nc, socket: socket, tr: t, remote: remote, shown: remote, dialled: dialled, closed: make(chan struct{})}
 	c.classify()
 	if t.super != nil {
 		c.super = newOfferer(c, t.super)
@@ -392,20 +393,20 @@ func (t *transport) reclassify() {
 func (t *transport) received(class Class, n int) { t.down[class].Add(int64(n)) }
 func (t *transport) sent(class Class, n int)     { t.up[class].Add(int64(n)) }
 
-// member is who is at the other end of the connection with remote, in a fleet with a key.
-// Of several that were dialled to one address it is any; one process listens there.
-func (t *transport) member(remote netip.AddrPort, dialled bool) fleet.Identity {
+// find returns the connection with remote that the engine has, or nil. Of several that
+// were dialled to one address it is any; one process listens there.
+func (t *transport) find(remote netip.AddrPort, dialled bool) *conn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if c := t.accepted[remote]; c != nil && !dialled {
-		return c.member
+	if !dialled {
+		return t.accepted[remote]
 	}
 	for c := range t.conns {
-		if dialled && c.dialled && c.remote == remote && c.member != (fleet.Identity{}) {
-			return c.member
+		if c.dialled && c.remote == remote && (t.dialling == nil || c.member != fleet.Identity{}) {
+			return c
 		}
 	}
-	return fleet.Identity{}
+	return nil
 }
 
 // gone forgets a connection that is closed.

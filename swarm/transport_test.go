@@ -108,10 +108,10 @@ func TestWhoIsAtTheOtherEnd(t *testing.T) {
 	if c == nil {
 		t.Fatal("nothing was accepted")
 	}
-	if got := ends[0].member(c.remote, false); got != members[1].ID() {
+	if got := ends[0].find(c.remote, false).member; got != members[1].ID() {
 		t.Errorf("who dialled is taken for %s, and is %s", got, members[1].ID())
 	}
-	if got := ends[1].member(nc.(*conn).remote, true); got != members[0].ID() {
+	if got := ends[1].find(nc.(*conn).remote, true).member; got != members[0].ID() {
 		t.Errorf("who was dialled is taken for %s, and is %s", got, members[0].ID())
 	}
 	for i, tr := range ends {
