@@ -128,8 +128,12 @@ func TestStrangersGetNothing(t *testing.T) {
 			}
 		})
 	}
+	eventually(t, "not all were counted as refused", func() bool {
+		st := seed.Stats()
+		return st.Refused.Plain >= 6 && st.Refused.Strangers >= 6
+	})
 	st := seed.Stats()
-	if st.Refused.Plain < 6 || st.Refused.Strangers < 6 || st.Given.Sum() != 0 || st.Members != 0 {
+	if st.Given.Sum() != 0 || st.Members != 0 {
 		t.Errorf("refused %+v, gave %d bytes, counts %d members", st.Refused, st.Given.Sum(), st.Members)
 	}
 }
