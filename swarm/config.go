@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"shoal/swarm/fleet"
+	"shoal/swarm/lsd"
 )
 
 const (
@@ -28,6 +29,8 @@ type Config struct {
 	// fleet become peers, over TLS. If nil the fleet is open, and stock clients are
 	// welcome.
 	Fleet *fleet.Member
+	// LAN says whether and where neighbours are looked for.
+	LAN LAN
 	// Limits are the first limits, see Node.SetLimits.
 	Limits Limits
 	// SuperSeed is for the publisher's own node. What it serves by Node.Seed it gives
@@ -43,7 +46,22 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// LAN says how peers on the machine's own networks are looked for, by announcements to
+// all of them (BEP 14, see package lsd). The zero value does nothing.
+type LAN struct {
+	Enabled bool
+	// Interfaces say on which interfaces: of those that are up and can do multicast, all
+	// that match a pattern such as "eth*", if there is one, and none such as "!docker*".
+	Interfaces []string
+}
+
+// Validate reports a pattern that is none.
+func (l LAN) Validate() error { return lsd.Interfaces(l.Interfaces).Validate() }
+
 func (c *Config) validate() error {
+	if err := c.LAN.Validate(); err != nil {
+		return err
+	}
 	if c.MaxPeers < 0 {
 		return fmt.Errorf("max peers %d: cannot be negative", c.MaxPeers)
 	}

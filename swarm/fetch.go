@@ -95,6 +95,7 @@ func (s *share) fetch(ctx context.Context, began time.Time, o FetchOptions) erro
 	})
 	s.want()
 	s.addTrackers(o.Trackers)
+	s.tellNeighbours()
 	s.keep(o.Peers)
 
 	report, finish := reporter(o.Progress)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/anacrolix/torrent"
@@ -69,14 +70,15 @@ func (s *share) lonely() bool {
 	return len(s.live) < fewPeers
 }
 
-// heard notes the addresses of peers that a tracker told of.
-func (s *share) heard(peers []netip.AddrPort) {
+// heard notes the addresses of peers that a tracker told of, or that announced themselves
+// on the LAN.
+func (s *share) heard(peers []netip.AddrPort, near bool) {
 	s.pmu.Lock()
 	if s.found == nil || len(s.found)+len(peers) > maxFound {
-		s.found = make(map[netip.AddrPort]struct{})
+		s.found = make(map[netip.AddrPort]bool)
 	}
 	for _, p := range peers {
-		s.found[p] = struct{}{}
+		s.found[p] = s.found[p] || near
 	}
 	s.pmu.Unlock()
 	s.seek()
@@ -109,7 +111,8 @@ func (s *share) part() {
 	}
 }
 
-// strangers are the peers heard of that we are not connected to.
+// strangers are the peers heard of that we are not connected to, in any order but those on
+// the LAN first.
 func (s *share) strangers() (found []netip.AddrPort) {
 	connected := s.reachable()
 	s.pmu.Lock()
@@ -119,6 +122,16 @@ func (s *share) strangers() (found []netip.AddrPort) {
 			found = append(found, p)
 		}
 	}
+	rand.Shuffle(len(found), func(i, j int) { found[i], found[j] = found[j], found[i] })
+	slices.SortStableFunc(found, func(a, b netip.AddrPort) int {
+		switch near := s.found[a]; {
+		case near == s.found[b]:
+			return 0
+		case near:
+			return -1
+		}
+		return 1
+	})
 	return found
 }
 
@@ -128,7 +141,6 @@ func (s *share) seek() {
 	s.pmu.Lock()
 	missing := neighbours - len(s.live)
 	s.pmu.Unlock()
-	rand.Shuffle(len(found), func(i, j int) { found[i], found[j] = found[j], found[i] })
 	missing = min(missing, dialAtOnce)
 	var offers []torrent.PeerInfo
 	for _, p := range found {

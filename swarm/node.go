@@ -16,6 +16,7 @@ import (
 
 	"shoal/swarm/announce"
 	"shoal/swarm/ban"
+	"shoal/swarm/lsd"
 )
 
 const (
@@ -32,6 +33,7 @@ type Node struct {
 	tr       *transport
 	cl       *torrent.Client
 	trackers *announce.Client
+	lsd      *lsd.Announcer // nil if neighbours are not looked for
 
 	ctx    context.Context // ends with ErrClosed when the node closes
 	cancel context.CancelCauseFunc
@@ -87,6 +89,12 @@ func New(c Config) (*Node, error) {
 	n.cl.AddDialer(tr)
 	n.running.Go(n.watchClasses)
 	n.running.Go(n.watchBans)
+	if c.LAN.Enabled {
+		if n.lsd, err = n.newAnnouncer(c); err != nil {
+			n.Close()
+			return nil, err
+		}
+	}
 	return n, nil
 }
 
@@ -270,6 +278,9 @@ func (n *Node) Close() error {
 		}
 		n.mu.Unlock()
 		n.tr.ln.Close()
+		if n.lsd != nil {
+			n.lsd.Close()
+		}
 		for _, s := range shares {
 			s.end(ErrClosed)
 		}

@@ -72,7 +72,7 @@ type tally struct {
 	collecting sync.Mutex // held while counts are brought together
 
 	pmu     sync.Mutex                  // guards what follows; never held while the engine is called
-	found   map[netip.AddrPort]struct{} // addresses of peers, connected or not
+	found   map[netip.AddrPort]bool     // addresses of peers, connected or not; true if on the LAN
 	touched map[int][]*peer             // who brought parts of pieces that are not judged yet
 	known   map[netip.AddrPort]struct{} // where configured peers are
 	live    map[*torrent.PeerConn]*peer

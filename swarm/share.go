@@ -142,7 +142,7 @@ func (a announced) Status() announce.Status {
 	}
 }
 
-func (a announced) Offer(peers []netip.AddrPort) { a.s.heard(peers) }
+func (a announced) Offer(peers []netip.AddrPort) { a.s.heard(peers, false) }
 
 func (a announced) Complete() <-chan struct{} { return a.s.lib.Complete().On() }
 
@@ -183,6 +183,7 @@ func (n *Node) Seed(ctx context.Context, i *Info, path string, trackers []string
 	defer done()
 	s.lib.DisallowDataDownload()
 	s.addTrackers(trackers)
+	s.tellNeighbours()
 	s.keep(nil)
 	s.seeding.Store(true)
 	return nil

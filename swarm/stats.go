@@ -1,5 +1,7 @@
 package swarm
 
+import "shoal/swarm/lsd"
+
 // Bytes says where the payload of a fetch came from, by class of the peer, and how much
 // was given to others meanwhile. Payload is blocks of pieces, without any protocol.
 //
@@ -29,6 +31,8 @@ type Stats struct {
 	Refused Refused
 	// Bans are of peers that sent bad pieces within the last hour.
 	Bans int
+	// LAN is what was announced to neighbours, and heard.
+	LAN lsd.Stats
 }
 
 // TorrentStats is the share of one torrent, since it was added.
@@ -54,13 +58,8 @@ func (n *Node) Stats() Stats {
 	}
 	n.mu.Unlock()
 	for _, s := range shares {
-		select {
-		case <-s.opened:
-		default:
+		if !s.added() {
 			continue // not a torrent yet
-		}
-		if s.lib == nil {
-			continue
 		}
 		t := s.stats()
 		st.Torrents = append(st.Torrents, t)
@@ -73,6 +72,9 @@ func (n *Node) Stats() Stats {
 	}
 	st.Members, st.Refused = n.tr.countMembers(), n.tr.refused.stats()
 	st.Bans = n.tr.bans.Count()
+	if n.lsd != nil {
+		st.LAN = n.lsd.Stats()
+	}
 	return st
 }
 

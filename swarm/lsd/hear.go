@@ -1,0 +1,158 @@
+package lsd
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// What is heard is bounded: in all, before anything is read; from each address; and the
+// peers that the node is told of.
+const (
+	allRate, allBurst       = 1000, 1000 // datagrams a second
+	sourceRate, sourceBurst = 2, 60      // datagrams a second
+	offerRate, offerBurst   = 20, 200    // peers a second
+	maxSources              = 1024
+	maxNeighbours           = 256 // remembered for each torrent
+
+	// Who announces a torrent again so soon is looking for peers.
+	eager = 2 * time.Minute
+	// Who has not announced for so long is gone.
+	stale = 2*idleEvery + time.Minute
+	// Who has all of a torrent dials those who look for it; of all who have it, about so
+	// many.
+	answers = 8
+)
+
+// A torrent is one of ours as the LAN has it.
+type torrent struct {
+	complete   bool
+	neighbours map[netip.AddrPort]time.Time // when each was heard last
+}
+
+func (t *torrent) forget(now time.Time) {
+	for p, heard := range t.neighbours {
+		if now.Sub(heard) > stale {
+			delete(t.neighbours, p)
+		}
+	}
+}
+
+// hear takes a datagram that came from an address, by the interface with an index, which
+// is 0 if the system does not say.
+func (a *Announcer) hear(b []byte, from netip.Addr, index int, now time.Time) {
+	a.mu.Lock()
+	found := a.accept(b, from.WithZone("").Unmap(), index, now)
+	a.stats.Found += int64(len(found))
+	a.mu.Unlock()
+	for _, f := range found {
+		a.c.Found(f.infohash, f.peer)
+	}
+}
+
+type find struct {
+	infohash [20]byte
+	peer     netip.AddrPort
+}
+
+// accept is called with a.mu held.
+func (a *Announcer) accept(b []byte, from netip.Addr, index int, now time.Time) []find {
+	drop := &a.stats.Dropped
+	a.stats.Heard++
+	switch {
+	case !a.all.AllowN(now, 1):
+		drop.Flood++
+		return nil
+	case !a.near(from, index):
+		drop.Elsewhere++
+		return nil
+	case !a.source(from).AllowN(now, 1):
+		drop.Flood++
+		return nil
+	}
+	d, err := parse(b)
+	if err != nil {
+		drop.Malformed++
+		return nil
+	}
+	peer := netip.AddrPortFrom(from, d.port)
+	own := d.port == a.c.Addr.Port() && slices.ContainsFunc(a.links, func(l link) bool { return l.has(from) })
+	if d.cookie == a.cookie || own {
+		drop.Own++
+		return nil
+	}
+	key := 0
+	if len(a.keys) > 0 {
+		key = slices.IndexFunc(a.keys, func(s secret) bool { return s.sealed(d, from) })
+		if key < 0 {
+			drop.Strangers++
+			return nil
+		}
+	}
+	if len(a.names) == 0 {
+		return nil // nothing is ours yet
+	}
+	var found []find
+	for _, name := range d.list {
+		infohash, ours := a.names[key][name]
+		if !ours || !a.torrents[infohash].heard(peer, now) {
+			continue
+		}
+		if !a.offers.AllowN(now, 1) {
+			drop.Flood++
+			return found
+		}
+		found = append(found, find{infohash, peer})
+	}
+	return found
+}
+
+// near reports whether a peer can be at an address that was heard by an interface. Who
+// can show to be of the fleet need not be on its network.
+func (a *Announcer) near(from netip.Addr, index int) bool {
+	if !from.IsValid() || from.IsUnspecified() || from.IsLoopback() || from.IsMulticast() || from.Is6() && from.IsLinkLocalUnicast() {
+		return false
+	}
+	return slices.ContainsFunc(a.links, func(l link) bool {
+		return (index == 0 || l.index == index) && l.source.Is4() == from.Is4() && (len(a.keys) > 0 || l.contains(from))
+	})
+}
+
+// source is the budget of an address. Of too many, any is forgotten.
+func (a *Announcer) source(from netip.Addr) *rate.Limiter {
+	s := a.sources[from]
+	if s == nil {
+		for other := range a.sources {
+			if len(a.sources) < maxSources {
+				break
+			}
+			delete(a.sources, other)
+		}
+		s = rate.NewLimiter(sourceRate, sourceBurst)
+		a.sources[from] = s
+	}
+	return s
+}
+
+// heard notes a neighbour, and reports whether the node should know of it: always, if
+// something is missing here. If nothing is, it is for the other one to ask, and for some
+// of those who have it all to dial.
+func (t *torrent) heard(p netip.AddrPort, now time.Time) bool {
+	last, known := t.neighbours[p]
+	if !known {
+		for other := range t.neighbours {
+			if len(t.neighbours) < maxNeighbours {
+				break
+			}
+			delete(t.neighbours, other)
+		}
+	}
+	t.neighbours[p] = now
+	if !t.complete {
+		return true
+	}
+	return (!known || now.Sub(last) < eager) && rand.N(max(answers, len(t.neighbours))) < answers
+}
