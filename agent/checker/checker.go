@@ -228,7 +228,9 @@ func (q Query) settings(m *state.Memory, dir string) (*state.Pin, manifest.Optio
 // check runs one cycle and chooses the artifact.
 func (s *session) check(ctx context.Context) error {
 	report, err := s.follow.Cycle(ctx, follow.Ask{Force: true}, s.q.Channel)
-	s.result.Events = append(s.result.Events, report.Events...)
+	if report != nil { // a cycle that is interrupted may have come to none
+		s.result.Events = append(s.result.Events, report.Events...)
+	}
 	if err != nil {
 		return err
 	}
