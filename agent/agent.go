@@ -313,7 +313,7 @@ func (a *Agent) swarm(listen string) (*swarm.Node, error) {
 	l := a.cfg.Limits
 	node, err := swarm.New(swarm.Config{
 		Listen: listen, Fleet: a.member, TrackerTransport: fleet.Transport(a.member),
-		Origins: a.cfg.origins(), MaxPeers: l.Peers, Logger: a.log,
+		LAN: a.cfg.Sources.LAN, Origins: a.cfg.origins(), MaxPeers: l.Peers, Logger: a.log,
 		Limits: swarm.Limits{Up: l.Up, Down: l.Down, LANUp: l.LANUp, LANDown: l.LANDown},
 	})
 	var port *swarm.PortError

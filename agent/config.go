@@ -19,6 +19,7 @@ import (
 	"shoal/agent/window"
 	"shoal/internal/fault"
 	"shoal/manifest"
+	"shoal/swarm"
 	"shoal/swarm/fleet"
 )
 
@@ -104,6 +105,7 @@ type Config struct {
 type Sources struct {
 	Publisher string
 	Mirrors   []string
+	LAN       swarm.LAN // which neighbours are looked for, for what the trees name
 }
 
 // CheckConfig says how often sources are asked.
@@ -257,6 +259,9 @@ func (c Config) validate() error {
 	bad := func(format string, args ...any) error { return fault.New(fault.Config, format, args...) }
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return bad("listen %q is not host:port", c.Listen).(*fault.Error).Do(`listen: ":7801"`)
+	}
+	if err := c.Sources.LAN.Validate(); err != nil {
+		return bad("sources.lan.interfaces: %w", err)
 	}
 	if c.Check.Every < time.Second {
 		return bad("check.every %s is below one second", c.Check.Every)

@@ -256,6 +256,7 @@ func TestBrokenConfigurations(t *testing.T) {
 		{"two-kinds-of-service", app(func(a *AppConfig) {
 			a.Service = ServiceConfig{Systemd: "acme.service", Command: ServiceCommand{Restart: []string{"x"}}}
 		}), fault.Config},
+		{"interface-that-is-no-pattern", func(c *Config) { c.Sources.LAN.Interfaces = []string{"!"} }, fault.Config},
 		{"not-joined", func(c *Config) { c.JoinFile = filepath.Join(c.StateDir, "nowhere", "join.json") }, fault.Config},
 	}
 	for _, r := range rows {

@@ -11,6 +11,7 @@ import (
 
 	"shoal/internal/fault"
 	"shoal/manifest"
+	"shoal/swarm"
 )
 
 // Where a publisher listens by default.
@@ -79,6 +80,8 @@ type ServeConfig struct {
 	// Up bounds what is given away, in bytes per second: to peers on the LAN, to peers
 	// elsewhere and over HTTP, each. Zero is no bound.
 	Up int64
+	// LAN says whether and where machines on the publisher's own networks are looked for.
+	LAN swarm.LAN
 }
 
 // Validate reports what is wrong with c, with the code config.
@@ -120,6 +123,9 @@ func (c *Config) Validate() error {
 		if _, err := parsePublicURL(c.Serve.PublicURL); err != nil {
 			return bad("serve.public_url", "%w", err)
 		}
+	}
+	if err := c.Serve.LAN.Validate(); err != nil {
+		return bad("serve.lan.interfaces", "%w", err)
 	}
 	switch c.Serve.TLS {
 	case "", "auto", "off":

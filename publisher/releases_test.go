@@ -118,6 +118,7 @@ func TestConfigValidate(t *testing.T) {
 		{"public-url-without-host", func(c *Config) { c.Serve.PublicURL = "http://" }, "serve.public_url"},
 		{"public-url-with-a-password", func(c *Config) { c.Serve.PublicURL = "http://a:b@c" }, "serve.public_url"},
 		{"public-url-of-another-kind", func(c *Config) { c.Serve.PublicURL = "ftp://c" }, "serve.public_url"},
+		{"interface-that-is-no-pattern", func(c *Config) { c.Serve.LAN.Interfaces = []string{"eth["} }, "serve.lan.interfaces"},
 		{"negative-rate", func(c *Config) { c.Serve.Up = -1 }, "serve.up"},
 	}
 	for _, r := range rows {

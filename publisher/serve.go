@@ -69,7 +69,8 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 	}
 	defer ln.Close()
 	node, err := swarm.New(swarm.Config{
-		Listen: swarmListen, Fleet: member, SuperSeed: true, Limits: swarm.Limits{Up: p.cfg.Serve.Up, LANUp: p.cfg.Serve.Up}, Logger: p.log,
+		Listen: swarmListen, Fleet: member, SuperSeed: true, Limits: swarm.Limits{Up: p.cfg.Serve.Up, LANUp: p.cfg.Serve.Up},
+		LAN: p.cfg.Serve.LAN, Logger: p.log,
 	})
 	if err != nil {
 		var busy *swarm.PortError

@@ -26,8 +26,9 @@
 //
 // Without a key the fleet is open, and stock clients are welcome: plain and obfuscated (MSE) handshakes are both accepted.
 // There is no DHT, no UPnP, no uTP and no WebTorrent; peers come from trackers, from
-// peer exchange (BEP 11, unless the torrent is private), and from the addresses a fetch
-// was given, which are offered again for as long as it runs.
+// announcements on the LAN (BEP 14, package lsd), from peer exchange (BEP 11, unless the
+// torrent is private), and from the addresses a fetch was given, which are offered again
+// for as long as it runs.
 //
 // # Files
 //

@@ -7,6 +7,7 @@ import (
 	"shoal/agent"
 	"shoal/cmd/shoal/internal/config"
 	"shoal/internal/fault"
+	"shoal/swarm"
 )
 
 // agentConfig is the agent's configuration as files, environment and flags give it,
@@ -43,7 +44,7 @@ func (c *cli) agentConfig() (agent.Config, error) {
 func agentFromFile(f config.Agent) agent.Config {
 	cfg := agent.Config{
 		FleetID: f.FleetID, FleetKeyFile: f.FleetKeyFile, Listen: f.Listen, Peers: f.Peers, Trackers: f.Trackers, Time: f.Time,
-		Sources:         agent.Sources{Publisher: f.Sources.Publisher, Mirrors: f.Sources.Mirrors},
+		Sources:         agent.Sources{Publisher: f.Sources.Publisher, Mirrors: f.Sources.Mirrors, LAN: swarm.LAN(f.Sources.LAN)},
 		Check:           agent.CheckConfig{Every: f.Check.Every.Duration(), Jitter: f.Check.Jitter.Share()},
 		Disk:            agent.Disk{Cache: f.Disk.Cache.Bytes(), Reserve: f.Disk.Reserve.Bytes()},
 		SeedAfterUpdate: f.SeedAfterUpdate.Duration(),

@@ -10,6 +10,7 @@ import (
 	"shoal/cmd/shoal/internal/config"
 	"shoal/internal/fault"
 	"shoal/publisher"
+	"shoal/swarm"
 )
 
 // publisherConfig is the publisher's configuration as files, environment and flags
@@ -48,7 +49,7 @@ func publisherFromFile(f config.Publisher) publisher.Config {
 		Keys: publisher.KeysConfig{Release: append([]string(nil), f.Keys.Release...), PassphraseFile: f.Keys.PassphraseFile},
 		Serve: publisher.ServeConfig{
 			Listen: f.Serve.Listen, Swarm: f.Serve.Swarm, PublicURL: f.Serve.PublicURL, Up: f.Serve.Up.Bytes(),
-			TLS: f.Serve.TLS, OpenData: f.Serve.OpenData,
+			TLS: f.Serve.TLS, OpenData: f.Serve.OpenData, LAN: swarm.LAN(f.Serve.LAN),
 		},
 	}
 	for _, ch := range f.Channels {

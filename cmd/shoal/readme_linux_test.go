@@ -41,7 +41,8 @@ func TestReadmeSession(t *testing.T) {
 	dir := t.TempDir()
 	cmd := exec.Command("bash", "-c", script.String())
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+filepath.Join(dir, "config"), "XDG_STATE_HOME="+filepath.Join(dir, "states"), "NO_PROXY=*")
+	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+filepath.Join(dir, "config"), "XDG_STATE_HOME="+filepath.Join(dir, "states"), "NO_PROXY=*",
+		"SHOAL_SOURCES_LAN_ENABLED=false", "SHOAL_SERVE_LAN_ENABLED=false")
 	talk, err := os.Create(filepath.Join(dir, "stderr"))
 	if err != nil {
 		t.Fatal(err)

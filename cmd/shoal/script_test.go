@@ -43,6 +43,8 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "config"))
 			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state"))
+			env.Setenv("SHOAL_SOURCES_LAN_ENABLED", "false") // nor anything of a story the machine's networks
+			env.Setenv("SHOAL_SERVE_LAN_ENABLED", "false")
 			env.Setenv("NO_PROXY", "*")
 			env.Setenv("PLATFORM", runtime.GOOS+"/"+runtime.GOARCH)
 			return nil

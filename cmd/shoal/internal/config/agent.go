@@ -104,6 +104,13 @@ type Label struct {
 type Sources struct {
 	Publisher string   `yaml:"publisher" mapstructure:"publisher" doc:"the publisher's shoal serve"`
 	Mirrors   []string `yaml:"mirrors" mapstructure:"mirrors" doc:"copies of the publisher's files on any web server"`
+	LAN       LAN      `yaml:"lan" mapstructure:"lan" doc:"peers on this machine's own networks, found by multicast"`
+}
+
+// LAN says how peers on a machine's own networks are looked for.
+type LAN struct {
+	Enabled    bool     `yaml:"enabled" mapstructure:"enabled" doc:"announce to them, and listen"`
+	Interfaces []string `yaml:"interfaces" mapstructure:"interfaces" doc:"such as eth* or, to leave some out, !docker*; empty is every one with multicast"`
 }
 
 // Limits bound what the agent takes from the network.
@@ -133,6 +140,7 @@ func DefaultAgent() Agent {
 		Listen:          ":7801",
 		Check:           Check{Every: units.Duration(15 * minute), Jitter: 0.2},
 		Time:            "system",
+		Sources:         Sources{LAN: LAN{Enabled: true}},
 		Disk:            Disk{Cache: 2e9, Reserve: 500e6},
 		SeedAfterUpdate: units.Duration(24 * 60 * minute),
 		Settle:          units.Duration(minute),

@@ -34,12 +34,13 @@ type Serve struct {
 	TLS       string     `yaml:"tls" mapstructure:"tls" doc:"auto: https in a fleet with a key; off: http, which needs open_data there"`
 	OpenData  bool       `yaml:"open_data" mapstructure:"open_data" doc:"in a fleet with a key: strangers may read every release all the same"`
 	Up        units.Size `yaml:"up" mapstructure:"up" doc:"bytes per second to all machines; 0 is no limit"`
+	LAN       LAN        `yaml:"lan" mapstructure:"lan" doc:"machines on the publisher's own networks, found by multicast"`
 }
 
 // DefaultPublisher is what an empty publisher.yaml means.
 func DefaultPublisher() Publisher {
 	return Publisher{
-		Serve: Serve{Listen: ":7800", Swarm: ":7801", TLS: "auto"},
+		Serve: Serve{Listen: ":7800", Swarm: ":7801", TLS: "auto", LAN: LAN{Enabled: true}},
 		Store: "/var/lib/shoal-publisher",
 		Log:   Log{Level: "info", Format: "auto"},
 	}
