@@ -4,7 +4,6 @@ import (
 	"context"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/anacrolix/torrent"
@@ -111,27 +110,35 @@ func (s *share) part() {
 	}
 }
 
-// strangers are the peers heard of that we are not connected to, in any order but those on
-// the LAN first.
-func (s *share) strangers() (found []netip.AddrPort) {
+// strangers are the peers heard of that we are not connected to, in random order, but
+// every other one, the first included, is on the LAN, as long as there are such: they are
+// preferred, and cannot keep the others out.
+func (s *share) strangers() []netip.AddrPort {
 	connected := s.reachable()
 	s.pmu.Lock()
 	defer s.pmu.Unlock()
-	for p := range s.found {
-		if !connected[p] && p != s.n.tr.local {
-			found = append(found, p)
+	var lan, far []netip.AddrPort
+	for p, near := range s.found {
+		switch {
+		case connected[p] || p == s.n.tr.local:
+		case near:
+			lan = append(lan, p)
+		default:
+			far = append(far, p)
 		}
 	}
-	rand.Shuffle(len(found), func(i, j int) { found[i], found[j] = found[j], found[i] })
-	slices.SortStableFunc(found, func(a, b netip.AddrPort) int {
-		switch near := s.found[a]; {
-		case near == s.found[b]:
-			return 0
-		case near:
-			return -1
+	found := make([]netip.AddrPort, 0, len(lan)+len(far))
+	for _, list := range [][]netip.AddrPort{lan, far} {
+		rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	}
+	for i := range max(len(lan), len(far)) {
+		if i < len(lan) {
+			found = append(found, lan[i])
 		}
-		return 1
-	})
+		if i < len(far) {
+			found = append(found, far[i])
+		}
+	}
 	return found
 }
 

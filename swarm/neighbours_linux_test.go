@@ -22,6 +22,10 @@ import (
 // on a switch, without a default route, a tracker or an address known before. One machine
 // has a file, the others get it, also the one whose cable is plugged in last.
 func TestLongLAN(t *testing.T) {
+	if role := os.Getenv("SHOAL_LAN_ROLE"); role != "" {
+		beLANMachine(t, role)
+		return
+	}
 	longNet(t)
 	dir := t.TempDir()
 	old, next := newKeys(t), newKeys(t)
@@ -174,7 +178,7 @@ func (n *lan) start(t *testing.T, i int, role string, c *content, keys string) *
 	t.Helper()
 	m := &lanMachine{dst: filepath.Join(t.TempDir(), "got")}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*lanPatience)
-	m.cmd = exec.CommandContext(ctx, "ip", "netns", "exec", n.machine(i), os.Args[0], "-test.run=^TestLANMachine$")
+	m.cmd = exec.CommandContext(ctx, "ip", "netns", "exec", n.machine(i), os.Args[0], "-test.run=^TestLongLAN$")
 	m.cmd.Env = append(os.Environ(), "SHOAL_LAN_ROLE="+role, "SHOAL_LAN_CONTENT="+c.path, "SHOAL_LAN_GOT="+m.dst, "SHOAL_LAN_KEYS="+keys)
 	m.cmd.Stderr = &m.log
 	var err error
@@ -211,12 +215,8 @@ func (m *lanMachine) stop(t *testing.T) {
 	}
 }
 
-// TestLANMachine is the process of a lanMachine.
-func TestLANMachine(t *testing.T) {
-	role := os.Getenv("SHOAL_LAN_ROLE")
-	if role == "" {
-		t.Skip("it is started by TestLongLAN")
-	}
+// beLANMachine is the process of a lanMachine.
+func beLANMachine(t *testing.T, role string) {
 	ctx, cancel := context.WithTimeout(t.Context(), lanPatience)
 	defer cancel()
 	path, keys := os.Getenv("SHOAL_LAN_CONTENT"), os.Getenv("SHOAL_LAN_KEYS")

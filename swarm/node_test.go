@@ -349,6 +349,7 @@ func TestConfigRefuses(t *testing.T) {
 		{Limits: swarm.Limits{Up: -1}},
 		{Origins: []string{"no-port"}},
 		{Listen: "no-port"},
+		{LAN: swarm.LAN{Interfaces: []string{"eth["}}},
 	} {
 		if n, err := swarm.New(c); err == nil {
 			n.Close()

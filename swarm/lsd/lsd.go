@@ -25,7 +25,7 @@ const (
 
 	// What is wanted is announced more often: soon after it was, and less and less.
 	firstWant = time.Second
-	lastWant  = 30 * time.Second
+	lastWant  = 20 * time.Second
 
 	// What is started together is announced together.
 	gather = 200 * time.Millisecond
