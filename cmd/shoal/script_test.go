@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -131,10 +132,27 @@ func look(ts *testscript.TestScript, kind, what string) (string, error) {
 // freePort sets a variable to a port that was free a moment ago: freeport NAME...
 func freePort(ts *testscript.TestScript, neg bool, args []string) {
 	for _, name := range args {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		ts.Check(err)
-		ts.Setenv(name, fmt.Sprint(l.Addr().(*net.TCPAddr).Port))
-		defer l.Close() // after the loop, so that no two are the same
+		ts.Setenv(name, fmt.Sprint(unusedPort(ts.Check)))
+	}
+}
+
+var lastPort atomic.Int32
+
+// unusedPort returns a port of 127.0.0.1 that nobody listens on, and that is given out once.
+// It is not one of those that connections are made from, or another test's may have it by the
+// time it is used.
+func unusedPort(check func(error)) int {
+	lastPort.CompareAndSwap(0, int32(10_000+os.Getpid()*41%20_000))
+	for tries := 0; ; tries++ {
+		port := int(lastPort.Add(1))
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			l.Close()
+			return port
+		}
+		if tries == 100 {
+			check(err)
+		}
 	}
 }
 

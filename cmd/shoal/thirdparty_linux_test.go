@@ -201,10 +201,9 @@ func answers(url string) bool {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprintf("127.0.0.1:%d", unusedPort(func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}))
 }
