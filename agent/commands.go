@@ -205,11 +205,6 @@ type Updated struct {
 // or, if wait is false, when they have begun. The error is of the whole; each app has
 // its own.
 func (a *Agent) Update(ctx context.Context, apps []string, c Choice, wait bool, progress func(Progress)) ([]Updated, error) {
-	type item struct {
-		app *app
-		job *job
-		res Updated
-	}
 	if err := a.recovered(ctx); err != nil {
 		return nil, err
 	}
@@ -217,55 +212,73 @@ func (a *Agent) Update(ctx context.Context, apps []string, c Choice, wait bool, 
 	if err != nil {
 		return nil, err
 	}
-	var items []*item
+	var all []*taken
 	err = a.cycle(ctx, follow.Ask{Force: true, AllowExpired: c.AllowExpired}, chosen, func(*follow.Report) {
 		for _, app := range chosen {
-			it := &item{app: app, job: app.job}
-			items = append(items, it)
 			a.noteExpired(app, c)
-			d := a.settle(app, c)
-			switch {
-			case app.job != nil: // join the one under way
-			case d.install && answered(app.checked):
-				it.job = a.begin(app, d, c)
-			case app.checked != nil:
-				it.res.Error = control.NewFailure(app.checked)
-			case d.why != nil:
-				it.res.Error = control.NewFailure(d.why)
-			default:
-				it.res.Code = fault.Same
-			}
-			if it.job != nil {
-				it.job.watch(progress)
-			}
+			all = append(all, a.take(app, c, progress))
 		}
 	})
 	if err != nil {
 		return nil, err
 	}
-	for _, it := range items {
-		if it.job == nil || !wait {
+	return a.ended(ctx, all, wait)
+}
+
+// taken is an app that was told to update.
+type taken struct {
+	app *app
+	job *job // nil if there is nothing to do, or it may not be done
+	res Updated
+}
+
+// take begins the update of app, joins the one under way, or says why there is none.
+// Only the owner calls it.
+func (a *Agent) take(app *app, c Choice, progress func(Progress)) *taken {
+	t := &taken{app: app, job: app.job}
+	d := a.settle(app, c)
+	switch {
+	case app.job != nil: // join the one under way
+	case d.install && answered(app.checked):
+		t.job = a.begin(app, d, c)
+	case app.checked != nil:
+		t.res.Error = control.NewFailure(app.checked)
+	case d.why != nil:
+		t.res.Error = control.NewFailure(d.why)
+	default:
+		t.res.Code = fault.Same
+	}
+	if t.job != nil {
+		t.job.watch(progress)
+	}
+	return t
+}
+
+// ended says how the updates of all ended, after waiting for them if wait is set.
+func (a *Agent) ended(ctx context.Context, all []*taken, wait bool) ([]Updated, error) {
+	for _, t := range all {
+		if t.job == nil || !wait {
 			continue
 		}
-		if werr := it.job.wait(ctx); werr != nil {
-			it.res.Error = control.NewFailure(werr)
+		if werr := t.job.wait(ctx); werr != nil {
+			t.res.Error = control.NewFailure(werr)
 		}
 	}
-	var all []Updated
-	err = a.do(context.WithoutCancel(ctx), func() {
-		for _, it := range items {
-			it.res.AppStatus = a.snapshot(it.app)
+	err := a.do(context.WithoutCancel(ctx), func() {
+		for _, t := range all {
+			t.res.AppStatus = a.snapshot(t.app)
 		}
 	})
-	for _, it := range items {
-		if it.res.Error != nil {
-			it.res.Code = it.res.Error.Code
-		} else if it.res.Code == "" {
-			it.res.Code = fault.OK
+	var updated []Updated
+	for _, t := range all {
+		if t.res.Error != nil {
+			t.res.Code = t.res.Error.Code
+		} else if t.res.Code == "" {
+			t.res.Code = fault.OK
 		}
-		all = append(all, it.res)
+		updated = append(updated, t.res)
 	}
-	return all, err
+	return updated, err
 }
 
 // noteExpired keeps a record of a person taking a manifest that is out of date.

@@ -18,6 +18,7 @@ import (
 type Handle interface {
 	Check(ctx context.Context, apps []string) (*Checks, error)
 	Update(ctx context.Context, apps []string, c Choice, wait bool, progress func(Progress)) ([]Updated, error)
+	Import(ctx context.Context, path string, progress func(Progress)) ([]Updated, error)
 	Wish(ctx context.Context, apps []string, w Wish) ([]Wished, error)
 	Revert(ctx context.Context, app, version string) (*Reverted, error)
 	Stored(ctx context.Context) ([]Stored, error)
@@ -77,13 +78,24 @@ func (r remote) Check(ctx context.Context, apps []string) (*Checks, error) {
 
 func (r remote) Update(ctx context.Context, apps []string, c Choice, wait bool, progress func(Progress)) ([]Updated, error) {
 	var updated []Updated
-	err := r.c.Do(ctx, "update", UpdateRequest{apps, wait, c}, func(raw json.RawMessage) {
+	err := r.c.Do(ctx, "update", UpdateRequest{apps, wait, c}, relayed(progress), &updated)
+	return updated, err
+}
+
+func (r remote) Import(ctx context.Context, path string, progress func(Progress)) ([]Updated, error) {
+	var updated []Updated
+	err := r.c.Do(ctx, "import", ImportRequest{path}, relayed(progress), &updated)
+	return updated, err
+}
+
+// relayed takes up what a relay of the running agent sends.
+func relayed(progress func(Progress)) func(json.RawMessage) {
+	return func(raw json.RawMessage) {
 		var p Progress
 		if progress != nil && json.Unmarshal(raw, &p) == nil {
 			progress(p)
 		}
-	}, &updated)
-	return updated, err
+	}
 }
 
 func (r remote) Wish(ctx context.Context, apps []string, w Wish) ([]Wished, error) {

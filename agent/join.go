@@ -20,6 +20,7 @@ import (
 	"shoal/manifest"
 	"shoal/manifest/link"
 	"shoal/manifest/tree"
+	"shoal/swarm"
 	"shoal/swarm/fleet"
 )
 
@@ -56,7 +57,22 @@ type TargetReport struct {
 // trust. A second join of the same fleet changes nothing, except that it acknowledges
 // a lost state; another fleet is pin_mismatch.
 func Join(ctx context.Context, cfg Config, l *link.Link) (*Joined, error) {
-	return join(ctx, cfg, l, false)
+	return join(ctx, cfg, l, joining{})
+}
+
+// JoinFrom is Join of a machine that reaches no source: the bundle at path has what it
+// verifies. Nothing is installed from it; [Agent.Import] does that.
+func JoinFrom(ctx context.Context, cfg Config, l *link.Link, path string) (*Joined, error) {
+	b, err := source.OpenBundle(path)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	j, err := join(ctx, cfg, l, joining{from: b})
+	if err != nil {
+		return nil, inBundle(b, err)
+	}
+	return j, nil
 }
 
 // FirstUseLink makes a join link of what the server at url says of itself, for want of
@@ -85,10 +101,16 @@ func FirstUseLink(ctx context.Context, cfg Config, url string, ch manifest.Chann
 // JoinOnFirstUse is Join with a link from [FirstUseLink]. That the pin came over the
 // network is recorded, and told in every status.
 func JoinOnFirstUse(ctx context.Context, cfg Config, l *link.Link) (*Joined, error) {
-	return join(ctx, cfg, l, true)
+	return join(ctx, cfg, l, joining{tofu: true})
 }
 
-func join(ctx context.Context, cfg Config, l *link.Link, tofu bool) (*Joined, error) {
+// joining is how a machine joins.
+type joining struct {
+	tofu bool
+	from *source.Bundle // nil: over the network
+}
+
+func join(ctx context.Context, cfg Config, l *link.Link, how joining) (*Joined, error) {
 	cfg, err := cfg.WithDefaults()
 	if err != nil {
 		return nil, err
@@ -98,7 +120,7 @@ func join(ctx context.Context, cfg Config, l *link.Link, tofu bool) (*Joined, er
 	pin, err := state.ReadPin(cfg.JoinFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		pin = &state.Pin{Repo: j.Fleet, TOFU: tofu}
+		pin = &state.Pin{Repo: j.Fleet, TOFU: how.tofu}
 	case err != nil:
 		return nil, err
 	default:
@@ -120,6 +142,9 @@ func join(ctx context.Context, cfg Config, l *link.Link, tofu bool) (*Joined, er
 	if err != nil {
 		return nil, err
 	}
+	if how.from != nil {
+		sources = []source.Source{how.from}
+	}
 	options := manifest.Options{Clock: cfg.Clock, Build: cfg.Build, TimeFloor: cfg.Time == "floor", AgentVersion: cfg.Version}
 	if err := rehearse(ctx, j, app, pin, sources, options, cfg.Platform); err != nil {
 		return nil, wrongKey(err)
@@ -130,7 +155,38 @@ func join(ctx context.Context, cfg Config, l *link.Link, tofu bool) (*Joined, er
 	if err := checkRoom(cfg, app, j); err != nil {
 		return nil, err
 	}
-	return j, commit(ctx, cfg, j, pin, sources, options)
+	info, err := offeredInfo(ctx, how.from, j, member)
+	if err != nil {
+		return nil, err
+	}
+	if err := commit(ctx, cfg, j, pin, sources, options); err != nil || info == nil {
+		return j, err
+	}
+	kept, err := cache.Open(cfg.CacheDir, cache.Options{})
+	if err != nil {
+		return j, err
+	}
+	return j, keepInfo(kept, info)
+}
+
+// offeredInfo is the info dict that the bundle has of the offered release, with which
+// neighbours can be asked for it. It also tells whether the fleet has a key, which no
+// server says here: without it this machine would give releases to strangers.
+func offeredInfo(ctx context.Context, b *source.Bundle, j *Joined, m *fleet.Member) (*swarm.Info, error) {
+	if b == nil || j.offered == nil {
+		return nil, nil
+	}
+	p, ok := j.offered.Usable()
+	if !ok {
+		return nil, nil
+	}
+	info, err := infoIn(ctx, b, p)
+	if err == nil && info != nil && info.Private() && m == nil {
+		return nil, fault.New(fault.Config, "this fleet has a key, and this machine has not got it").
+			Line("The release in the bundle is for members alone. Nothing was changed.").
+			Do("get the file from the publisher, apart from the link, and: shoal agent join LINK --from BUNDLE --fleet-key FILE")
+	}
+	return info, err
 }
 
 func sameFleet(cfg Config, pin *state.Pin, fleet manifest.FleetID) error {

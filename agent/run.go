@@ -234,6 +234,19 @@ func (a *Agent) commands() map[string]control.Command {
 			}
 			return updated, nil
 		},
+		"import": func(ctx context.Context, raw json.RawMessage, progress func(any)) (any, error) {
+			var req ImportRequest
+			if err := json.Unmarshal(raw, &req); err != nil {
+				return nil, fault.New(fault.Usage, "reading the request: %w", err)
+			}
+			relay := newRelay(progress)
+			updated, err := a.Import(ctx, req.Path, relay.send)
+			relay.close()
+			if err != nil {
+				return nil, err
+			}
+			return updated, nil
+		},
 		"wish":     command(func(ctx context.Context, r WishRequest) (any, error) { return a.Wish(ctx, r.Apps, r.Wish) }),
 		"revert":   command(func(ctx context.Context, r RevertRequest) (any, error) { return a.Revert(ctx, r.App, r.To) }),
 		"cache":    command(func(ctx context.Context, _ struct{}) (any, error) { return a.Stored(ctx) }),

@@ -15,8 +15,14 @@ import (
 // share gives the installed release to neighbours, from the cache where it is there,
 // else from where it is installed. It runs in the owner; the work is done beside it.
 func (a *Agent) share(app *app, d decision) {
-	p, ok := d.artifact.Usable()
-	if !ok || a.closing || !a.serving.Load() || a.shared[p.Infohash] == p.SHA256 {
+	if p, ok := d.artifact.Usable(); ok {
+		a.give(app, p)
+	}
+}
+
+// give is share for a payload that is in the cache, installed or not.
+func (a *Agent) give(app *app, p *manifest.Payload) {
+	if a.closing || !a.serving.Load() || a.shared[p.Infohash] == p.SHA256 {
 		return
 	}
 	a.shared[p.Infohash] = p.SHA256

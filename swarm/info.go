@@ -239,6 +239,10 @@ func (i *Info) Name() string { return i.name }
 // PieceLength returns the length of every piece but the last, in bytes.
 func (i *Info) PieceLength() int64 { return i.pieceLength }
 
+// Private reports whether clients take peers from the trackers alone (BEP 27), as in a
+// fleet with a key.
+func (i *Info) Private() bool { return i.private }
+
 // Pieces returns the number of pieces.
 func (i *Info) Pieces() int { return len(i.hashes) / sha1.Size }
 

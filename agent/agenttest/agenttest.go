@@ -7,6 +7,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +18,7 @@ import (
 	"testing"
 
 	"shoal/manifest"
+	"shoal/manifest/bundle"
 	"shoal/manifest/link"
 	"shoal/manifest/manifesttest"
 	"shoal/manifest/tree"
@@ -183,4 +186,38 @@ func Program(version string, status int) []byte {
 // asking peers.
 func Large(version string, status int) []byte {
 	return append(Program(version, status), bytes.Repeat([]byte("# "+version+" filler\n"), 20000)...)
+}
+
+// Bundle writes all that is in the tree, after edits, into a bundle and returns its path.
+func (p *Publisher) Bundle(edits ...func(files map[string][]byte)) string {
+	p.t.Helper()
+	content := map[string][]byte{}
+	if err := fs.WalkDir(os.DirFS(p.Dir), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		content[name], err = os.ReadFile(filepath.Join(p.Dir, filepath.FromSlash(name)))
+		return err
+	}); err != nil {
+		p.t.Fatal(err)
+	}
+	for _, edit := range edits {
+		edit(content)
+	}
+	var files []bundle.File
+	for name, b := range content {
+		files = append(files, bundle.File{Name: name, Size: int64(len(b)), Open: func() (io.ReadCloser, error) {
+			return io.NopCloser(bytes.NewReader(b)), nil
+		}})
+	}
+	path := filepath.Join(p.t.TempDir(), "acme"+bundle.Suffix)
+	f, err := os.Create(path)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer f.Close()
+	if err := bundle.Write(f, files); err != nil {
+		p.t.Fatal(err)
+	}
+	return path
 }

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"shoal/internal/durable"
 	"shoal/internal/fault"
@@ -28,8 +29,9 @@ const (
 
 // Cache is a directory of verified and of unfinished files.
 type Cache struct {
-	dir string
-	o   Options
+	dir    string
+	o      Options
+	taking sync.Mutex // held by Take
 }
 
 // Options bound a cache. Zero is no bound.
@@ -43,7 +45,7 @@ func Open(dir string, o Options) (*Cache, error) {
 	if err := os.MkdirAll(filepath.Join(dir, infoDir), 0o700); err != nil {
 		return nil, failure(err, "making the cache %q", dir)
 	}
-	return &Cache{dir, o}, nil
+	return &Cache{dir: dir, o: o}, nil
 }
 
 // Dir returns the directory.
@@ -136,6 +138,42 @@ func (c *Cache) Accept(ctx context.Context, path string, d manifest.Digest, leng
 		return nil, failure(err, "keeping the verified file")
 	}
 	return f, nil
+}
+
+// Take copies r, to its end, into the cache as the file d: content_mismatch or
+// length_exceeded when it is not the content d, no_space when there is no room for it.
+// The errors of r are returned as they are.
+func (c *Cache) Take(ctx context.Context, r io.Reader, d manifest.Digest, length int64) error {
+	c.taking.Lock()
+	defer c.taking.Unlock()
+	path := c.Path(d) + ".import" + unverified
+	os.Remove(path) // what was left by one that died
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return failure(err, "copying into the cache")
+	}
+	from := &source{r: contextReader{ctx, r}}
+	_, err = io.Copy(f, io.LimitReader(from, length+1)) // so that a longer file is seen to be longer
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		os.Remove(path)
+	}
+	switch {
+	case from.err != nil:
+		return from.err
+	case IsNoSpace(err):
+		return NoSpace(c.dir, length, 0)
+	case err != nil:
+		return failure(err, "copying into the cache")
+	}
+	kept, err := c.Accept(ctx, path, d, length)
+	if err != nil {
+		os.Remove(path)
+		return err
+	}
+	return kept.Close()
 }
 
 // Open returns the verified file d, hashed again and open at its start: not_found
@@ -294,4 +332,18 @@ func (c contextReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return c.r.Read(p)
+}
+
+// source remembers what reading failed with: writing can fail, too.
+type source struct {
+	r   io.Reader
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
 }

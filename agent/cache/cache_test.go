@@ -9,7 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"testing/iotest"
 
 	"shoal/internal/fault"
 	"shoal/manifest"
@@ -199,3 +201,35 @@ func TestCheckReadsOneByteTooManyAtMost(t *testing.T) {
 type counter struct{ n int }
 
 func (c *counter) Read(p []byte) (int, error) { c.n += len(p); return len(p), nil }
+
+func TestTake(t *testing.T) {
+	c := open(t, Options{})
+	content := []byte("the signed content")
+	d, gone := manifest.Sum(content), errors.New("the stick is gone")
+	for name, r := range map[string]struct {
+		from io.Reader
+		want error
+	}{
+		"other-content":       {strings.NewReader("some other content"), fault.ContentMismatch},
+		"shorter":             {strings.NewReader("the signed"), fault.ContentMismatch},
+		"longer":              {io.MultiReader(bytes.NewReader(content), strings.NewReader("x")), fault.LengthExceeded},
+		"a-reader-that-fails": {io.MultiReader(strings.NewReader("the"), iotest.ErrReader(gone)), gone},
+	} {
+		if err := c.Take(t.Context(), r.from, d, int64(len(content))); !errors.Is(err, r.want) {
+			t.Errorf("%s: %v, want %v", name, err, r.want)
+		}
+		if files, err := filepath.Glob(c.Path(d) + "*"); err != nil || len(files) != 0 {
+			t.Errorf("%s: left %v, %v", name, files, err)
+		}
+	}
+	// What one that died left does not matter.
+	put(t, c.Path(d)+".import"+unverified, []byte("the sig"))
+	if err := c.Take(t.Context(), bytes.NewReader(content), d, int64(len(content))); err != nil {
+		t.Fatal(err)
+	}
+	f, err := c.Open(t.Context(), d, int64(len(content)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+}

@@ -62,6 +62,8 @@ type Follower struct {
 type Ask struct {
 	Force        bool // also sources that did not answer lately
 	AllowExpired bool // this once, an expired manifest is as good as another
+	// From, unless empty, are asked instead of the configured sources.
+	From []source.Source
 }
 
 // member is a source and how it has been doing.
@@ -98,12 +100,18 @@ func New(c Config) *Follower {
 		c.Options.Clock = time.Now
 	}
 	f := &Follower{c: c, cycling: make(chan struct{}, 1)}
-	for _, s := range c.Sources {
-		f.members = append(f.members, &member{Source: s, failures: backoff.ExponentialBackOff{
+	f.members = membersOf(c.Sources)
+	return f
+}
+
+func membersOf(sources []source.Source) []*member {
+	var all []*member
+	for _, s := range sources {
+		all = append(all, &member{Source: s, failures: backoff.ExponentialBackOff{
 			InitialInterval: minBackoff, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: maxBackoff,
 		}})
 	}
-	return f
+	return all
 }
 
 // Close waits for the end of a cycle under way, and lets none begin any more.
@@ -176,6 +184,9 @@ func (f *Follower) Cycle(ctx context.Context, ask Ask, channels ...manifest.Chan
 	r := &Report{}
 	defer func() { r.RootVersion = f.rootVersion() }()
 	run := &run{f: f, ctx: ctx, report: r, live: f.awake(ask.Force)}
+	if len(ask.From) > 0 {
+		run.live = membersOf(ask.From)
+	}
 	if ask.AllowExpired {
 		f.setAllowExpired(true)
 		defer f.setAllowExpired(false)

@@ -24,6 +24,7 @@ type joinFlags struct {
 	target, service, variant, kind string
 
 	fleetKey string // file with the fleet's key
+	from     string // bundle, instead of a server
 
 	tofu, channel string // a URL instead of a link, and the channel that a link would name
 }
@@ -41,6 +42,9 @@ changes nothing.
 
 A fleet with a key is joined with --fleet-key FILE, which comes from its publisher apart from the link.
 It is copied to where fleet_key_file says, or beside agent.yaml.
+
+--from BUNDLE joins without a network: what is verified comes from the file. Then shoal agent import
+installs what is in it.
 
 Without a link, --trust-on-first-use URL takes the fleet that the server there says it is. Whoever
 answers decides what this machine will run: compare the fleet id with one you know. Every status says
@@ -70,10 +74,12 @@ that it came this way.`,
 	fl.StringVar(&f.target, "target", "", "the program's `PATH`: what is replaced, or put there first")
 	fl.StringVar(&f.service, "service", "", "the systemd `UNIT` that runs it")
 	fl.StringVar(&f.fleetKey, "fleet-key", "", "`FILE` with the fleet's key, which is copied")
+	fl.StringVar(&f.from, "from", "", "take what is verified from the bundle `FILE`, not from the link's servers")
 	fl.StringVar(&f.tofu, "trust-on-first-use", "", "instead of a link: join the fleet that the server at `URL` says it is")
 	fl.StringVar(&f.channel, "channel", "", "with --trust-on-first-use: the `APP/CHANNEL` to follow")
 	fl.StringVar(&f.variant, "variant", "", "the `VARIANT` of artifact to choose")
 	fl.StringVar(&f.kind, "kind", "", "the `KIND` of artifact to expect: binary (the default) or tree")
+	cmd.MarkFlagsMutuallyExclusive("from", "trust-on-first-use")
 	return cmd
 }
 
@@ -127,13 +133,19 @@ func (c *cli) join(ctx context.Context, cfg agent.Config, l *link.Link, f joinFl
 			cfg.Sources.Mirrors, add.Mirrors = append(cfg.Sources.Mirrors, at), append(add.Mirrors, at)
 		}
 	}
-	if cfg.Sources.Publisher == "" {
+	if cfg.Sources.Publisher == "" && f.from == "" {
 		return fault.New(fault.Config, "the link names no server, and the configuration has no source").
-			Do("set sources.publisher in the configuration, or get a link with at=URL")
+			Do("set sources.publisher in the configuration, or get a link with at=URL").
+			Do("without a network: shoal agent join LINK --from BUNDLE")
 	}
 	join := agent.Join
-	if f.tofu != "" {
+	switch {
+	case f.tofu != "":
 		join = agent.JoinOnFirstUse
+	case f.from != "":
+		join = func(ctx context.Context, cfg agent.Config, l *link.Link) (*agent.Joined, error) {
+			return agent.JoinFrom(ctx, cfg, l, f.from)
+		}
 	}
 	joined, err := join(ctx, cfg, l)
 	if err != nil {
@@ -149,7 +161,7 @@ func (c *cli) join(ctx context.Context, cfg agent.Config, l *link.Link, f joinFl
 		*agent.Joined
 		Config string `json:"config"`
 	}{joined, path}
-	return c.print("shoal.join/v1", out, func(w io.Writer) { writeJoined(w, joined, l, time.Now()) })
+	return c.print("shoal.join/v1", out, func(w io.Writer) { writeJoined(w, joined, f.from, time.Now()) })
 }
 
 // givenFleetKey reads the key that a person brings, and says where it is to be kept.
@@ -210,7 +222,7 @@ func joinedApp(cfg *agent.Config, l *link.Link, f joinFlags, add *additions) (ag
 	return app, nil
 }
 
-func writeJoined(w io.Writer, j *agent.Joined, l *link.Link, now time.Time) {
+func writeJoined(w io.Writer, j *agent.Joined, from string, now time.Time) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(tw, "  %s\t%s\n", name, printable(fmt.Sprintf(format, args...)))
@@ -243,6 +255,10 @@ func writeJoined(w io.Writer, j *agent.Joined, l *link.Link, now time.Time) {
 	tw.Flush()
 	if j.Already {
 		fmt.Fprintln(w, "  This machine had already joined.")
+	}
+	if from != "" {
+		fmt.Fprintf(w, "  Next: shoal agent import %s     then     shoal agent install --now, or shoal agent run\n", printable(from))
+		return
 	}
 	fmt.Fprintln(w, "  Next: shoal agent install --now, or shoal agent run     then     shoal agent status")
 }
