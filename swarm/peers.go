@@ -162,17 +162,31 @@ func (n *Node) peerAdded(pc *torrent.PeerConn) {
 	}
 }
 
-func (n *Node) peerIntroduced(pc *torrent.PeerConn, m *pp.ExtendedHandshakeMessage) {
-	s := n.share(pc.Torrent().InfoHash())
+// peer returns what is known of a connection, with the lock of its share held, or nil and
+// nothing held if it is not, or never got as far as a torrent.
+func (n *Node) peer(pc *torrent.PeerConn) (*share, *peer) {
+	t := pc.Torrent()
+	if t == nil {
+		return nil, nil
+	}
+	s := n.share(t.InfoHash())
 	if s == nil {
-		return
+		return nil, nil
 	}
 	s.pmu.Lock()
-	defer s.pmu.Unlock()
-	p := s.live[pc]
+	if p := s.live[pc]; p != nil {
+		return s, p
+	}
+	s.pmu.Unlock()
+	return nil, nil
+}
+
+func (n *Node) peerIntroduced(pc *torrent.PeerConn, m *pp.ExtendedHandshakeMessage) {
+	s, p := n.peer(pc)
 	if p == nil {
 		return
 	}
+	defer s.pmu.Unlock()
 	p.allows = mostRequests
 	if m.Reqq > 0 {
 		p.allows = m.Reqq
@@ -189,16 +203,11 @@ func (n *Node) peerDelivered(e torrent.ReceivedUsefulDataEvent) {
 	if !ok {
 		return
 	}
-	s := n.share(pc.Torrent().InfoHash())
-	if s == nil {
-		return
-	}
-	s.pmu.Lock()
-	defer s.pmu.Unlock()
-	p := s.live[pc]
+	s, p := n.peer(pc)
 	if p == nil {
 		return
 	}
+	defer s.pmu.Unlock()
 	p.helped = time.Now()
 	s.touch(int(e.Message.Index), p)
 	p.blocks++
@@ -214,20 +223,11 @@ func (n *Node) peerClosed(pc *torrent.PeerConn) {
 	case n.left <- struct{}{}: // the engine may have banned it
 	default:
 	}
-	t := pc.Torrent()
-	if t == nil {
-		return // it never got as far as a torrent
-	}
-	s := n.share(t.InfoHash())
-	if s == nil {
-		return
-	}
-	s.pmu.Lock()
-	defer s.pmu.Unlock()
-	p := s.live[pc]
+	s, p := n.peer(pc)
 	if p == nil {
 		return
 	}
+	defer s.pmu.Unlock()
 	delete(s.live, pc)
 	s.left = append(s.left, p)
 	if len(s.left) >= maxLeft {

@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+
+	"shoal/swarm/ban"
 )
 
 // Gate is a listener for one http.Server, whose ConnContext and Handler must go through
@@ -50,12 +52,7 @@ func Source(addr string) netip.Addr {
 	if err != nil {
 		return netip.Addr{}
 	}
-	ip := a.Addr().Unmap().WithZone("")
-	if ip.Is6() {
-		p, _ := ip.Prefix(64)
-		return p.Addr()
-	}
-	return ip
+	return ban.Source(a.Addr())
 }
 
 // Accept implements net.Listener.
