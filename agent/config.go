@@ -175,7 +175,7 @@ type ServiceCommand struct{ Start, Stop, Restart, Status []string }
 
 // HealthConfig says when a new version is well.
 type HealthConfig struct {
-	Type      string // "none" (also empty), "stay-up", "command", "http" or "tcp"
+	Type      string // "none", "stay-up", "command", "http" or "tcp"; empty is "stay-up" with a service, else "none"
 	Command   []string
 	URL       string
 	Address   string

@@ -79,8 +79,13 @@ func (s ServiceConfig) hasCommand() bool {
 	return len(s.Command.Start)+len(s.Command.Stop)+len(s.Command.Restart)+len(s.Command.Status) > 0
 }
 
-// stayUp is how long a program must stay up where the configuration does not say.
-const stayUp = 10 * time.Second
+const (
+	// stayUp is how long a program must stay up where the configuration does not say.
+	stayUp = 10 * time.Second
+	// comingUp is how long it may take until it is up, where nothing at all is said of health:
+	// one that crashes is put back within half a minute, the look at the old one included.
+	comingUp = 5 * time.Second
+)
 
 func (h HealthConfig) check(svc service.Service) (health.Check, error) {
 	p := health.Policy{Successes: h.Successes, Interval: h.Interval, Timeout: h.Timeout}
@@ -90,7 +95,16 @@ func (h HealthConfig) check(svc service.Service) (health.Check, error) {
 		}
 		return nil
 	}
-	switch h.Type {
+	kind := h.Type
+	if _, none := svc.(service.None); kind == "" && !none {
+		// Whoever says what runs the program wants it to run: one that crashes at once
+		// must not count as healthy for want of another check.
+		kind = "stay-up"
+		if p.Timeout == 0 && (h.Interval == 0 || h.Successes == 0) {
+			p.Timeout = stayUp + comingUp
+		}
+	}
+	switch kind {
 	case "", "none":
 		return health.None{}, nil
 	case "command":

@@ -60,7 +60,7 @@ type ServiceCommand struct {
 
 // Health is the check of a new version.
 type Health struct {
-	Type      string         `yaml:"type" mapstructure:"type" doc:"none, stay-up, command, http or tcp"`
+	Type      string         `yaml:"type" mapstructure:"type" doc:"none, stay-up, command, http or tcp; if empty, stay-up with a service, else none"`
 	Command   []string       `yaml:"command" mapstructure:"command" doc:"for command: exit status 0 is well"`
 	URL       string         `yaml:"url" mapstructure:"url" doc:"for http"`
 	Address   string         `yaml:"address" mapstructure:"address" doc:"for tcp, host:port"`
