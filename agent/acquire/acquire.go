@@ -1,0 +1,270 @@
+// Package acquire brings payloads to a machine: out of its cache, from its peers, and at
+// last from the sources its documents come from.
+//
+// What it returns is the signed content, hashed through the very descriptor that is
+// handed over. Where it came from makes no difference: neither peer nor source is
+// believed, and one that gives something else is named and left for the next.
+package acquire
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	"shoal/agent/cache"
+	"shoal/agent/source"
+	"shoal/internal/durable"
+	"shoal/internal/fault"
+	"shoal/manifest"
+	"shoal/manifest/tree"
+	"shoal/swarm"
+)
+
+const (
+	// A payload of one piece cannot be shared before it is whole, so asking for it
+	// directly is as kind to the publisher and quicker.
+	smallPayload = 64 << 10
+	// After this long without a byte from any peer the payload is taken from a web
+	// server; each machine waits a different time, so that a fleet does not come at once.
+	minIdle, maxIdle = 20 * time.Second, 40 * time.Second
+	minRate          = 1 << 10 // bytes per second
+)
+
+// Acquirer knows where payloads are to be had. Its fields do not change once it is used;
+// its methods may be called concurrently.
+type Acquirer struct {
+	// Cache is where they are put together, and kept.
+	Cache *cache.Cache
+	// Sources are asked for info dicts, and at last for payloads.
+	Sources []source.Source
+	// Node returns the machine's swarm node, made when it is first needed.
+	Node func() (*swarm.Node, error)
+	// Trackers and Peers are where peers are looked for.
+	Trackers, Peers []string
+	// Logger receives progress. It must be set.
+	Logger *slog.Logger
+
+	// Idle replaces the time without a byte from peers, and Direct the time a source may
+	// take for a whole payload; zeros are defaults.
+	Idle, Direct time.Duration
+}
+
+// Wanted is a payload and what people call the release it belongs to, such as "acme 2.4.1".
+type Wanted struct {
+	*manifest.Payload
+	Release string
+}
+
+// Progress is a moment of a download.
+type Progress struct {
+	Done  int64 // bytes
+	Rate  int64 // bytes per second
+	Peers int
+	Bytes swarm.Bytes // where they came from
+}
+
+// Open returns w's file, verified, open at its start: from the cache, from peers, or at
+// last from a source. given says that the node gives it to others from then on. tell is
+// called with how far it is, from one goroutine at a time.
+func (a *Acquirer) Open(ctx context.Context, w Wanted, tell func(Progress)) (f *os.File, given bool, err error) {
+	f, err = a.Cache.Open(ctx, w.SHA256, w.Length)
+	if err == nil || ctx.Err() != nil {
+		return f, false, err
+	}
+	if !errors.Is(err, fault.NotFound) {
+		a.Logger.Warn("a file in the cache was dropped", "sha256", w.SHA256, "err", err)
+	}
+	info, infoErr := a.Info(ctx, w.Payload)
+	if errors.Is(infoErr, fault.BadInfo) || ctx.Err() != nil {
+		return nil, false, infoErr
+	}
+	t := &telling{tell: tell}
+	var failed verdict
+	if w.Length <= smallPayload || info == nil {
+		f, err := a.direct(ctx, w, t)
+		if err == nil || final(err) {
+			return f, false, err
+		}
+		failed.add(err)
+	}
+	if info == nil || len(a.Peers) == 0 && len(a.Trackers) == 0 {
+		if failed.err != nil {
+			return nil, false, failed.err
+		}
+		f, err := a.direct(ctx, w, t) // there is nobody who could tell of a peer
+		return f, false, err
+	}
+	f, err = a.fromPeers(ctx, w, info, t)
+	if err == nil || final(err) {
+		return f, err == nil, err
+	}
+	a.Logger.Info("no peer delivers; asking the sources", "release", w.Release, "err", err)
+	failed.add(err)
+	f, err = a.direct(ctx, w, t)
+	if err == nil || final(err) {
+		return f, false, err
+	}
+	failed.add(err)
+	return nil, false, failed.err
+}
+
+// telling adds up what several ways of getting a payload have brought.
+type telling struct {
+	tell func(Progress)
+	last Progress
+}
+
+func (t *telling) set(p Progress) {
+	t.last = p
+	if t.tell != nil {
+		t.tell(p)
+	}
+}
+
+// verdict is the failure worth telling of several: what bytes turned out to be counts
+// before bytes that did not come, and what was tried after counts as a detail.
+type verdict struct{ err error }
+
+func (v *verdict) add(err error) {
+	var e *fault.Error
+	switch {
+	case v.err == nil || notAsSigned(err) && !notAsSigned(v.err):
+		v.err = err
+	case errors.Is(v.err, fault.NotFound):
+		v.err = err
+	case errors.Is(v.err, fault.Unreachable) && errors.As(v.err, &e):
+		e.Line("sources    %v", err)
+	}
+}
+
+// final reports whether asking elsewhere is pointless.
+func final(err error) bool {
+	switch fault.CodeOf(err) {
+	case fault.Unreachable, fault.NotFound, fault.ContentMismatch, fault.LengthExceeded:
+		return false
+	}
+	return true
+}
+
+// notAsSigned reports whether err says that bytes are not the signed ones.
+func notAsSigned(err error) bool { return fault.CodeOf(err).Exit() == fault.ContentMismatch.Exit() }
+
+// Info returns the payload's info dict, checked, from the cache or a source. Codes:
+// bad_info when all that have one have a wrong one, unreachable.
+func (a *Acquirer) Info(ctx context.Context, p *manifest.Payload) (*swarm.Info, error) {
+	ref := swarm.Ref{Infohash: p.Infohash, InfoSHA256: p.InfoSHA256, Length: p.Length}
+	kept := a.Cache.Info(p.InfoSHA256)
+	if b, err := readInfo(kept); err == nil {
+		if info, err := swarm.OpenInfo(b, ref); err == nil {
+			return info, nil
+		}
+	}
+	var bad, missing error
+	for _, s := range a.Sources {
+		b, err := s.Document(ctx, tree.Info(p.InfoSHA256), swarm.MaxInfoSize)
+		if err != nil {
+			missing = errors.Join(missing, err)
+			continue
+		}
+		info, err := swarm.OpenInfo(b, ref)
+		if err != nil {
+			a.Logger.Warn("refused an info dict", "source", s.Name(), "err", err)
+			bad = fault.New(fault.BadInfo, "the info dict from %s is not as signed: %w", s.Name(), err).
+				Line("Nothing was fetched, and nothing was changed.").
+				Do("publisher: compare that source with the repository").
+				Fact("source", s.Name()).Fact("info_sha256", p.InfoSHA256.String())
+			continue
+		}
+		if err := durable.WriteFile(kept, b, 0o600); err != nil {
+			return nil, coded(err, "keeping the info dict")
+		}
+		return info, nil
+	}
+	if bad != nil {
+		return nil, bad
+	}
+	return nil, fault.New(fault.Unreachable, "no source has the info dict of this release: %w", missing)
+}
+
+func readInfo(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, swarm.MaxInfoSize+1)) // one too many is what OpenInfo refuses
+}
+
+// fromPeers fetches the payload from the swarm.
+func (a *Acquirer) fromPeers(ctx context.Context, w Wanted, info *swarm.Info, t *telling) (*os.File, error) {
+	node, err := a.Node()
+	if err != nil {
+		return nil, err
+	}
+	dst := a.Cache.Unverified(w.SHA256)
+	idle := minIdle + rand.N(maxIdle-minIdle)
+	if a.Idle > 0 {
+		idle = a.Idle
+	}
+	if len(a.Sources) == 0 {
+		idle = 0 // nowhere else to go: wait for peers
+	}
+	got, err := node.Fetch(ctx, info, dst, swarm.FetchOptions{
+		Trackers: a.Trackers, Peers: a.Peers, IdleTimeout: idle, MinRate: minRate,
+		Progress: func(s swarm.Progress) { t.set(Progress{s.Done, s.Rate, s.Peers, s.Bytes}) },
+	})
+	t.last.Bytes = got
+	if err != nil {
+		t.set(t.last)
+		return nil, a.fetchFailed(w, err)
+	}
+	f, err := a.Cache.Accept(ctx, dst, w.SHA256, w.Length)
+	if err != nil {
+		node.Drop(w.Infohash) // pieces and info dict agree, and still it is not the signed file
+		return nil, err
+	}
+	t.set(Progress{Done: w.Length, Bytes: got})
+	return f, nil
+}
+
+func (a *Acquirer) fetchFailed(w Wanted, err error) error {
+	var space *swarm.SpaceError
+	var deadline *swarm.DeadlineError
+	switch {
+	case errors.As(err, &space):
+		return cache.NoSpace(space.Dir, space.Need, space.Have)
+	case errors.As(err, &deadline):
+		e := fault.New(fault.Unreachable, "no source for %s", w.Release)
+		e.Line("peers      nothing came in time (%s)", deadline.Which)
+		for _, t := range a.Trackers {
+			e.Line("tracker    %s", t)
+		}
+		if deadline.Done > 0 {
+			e.Line("have       %d of %d bytes; they are kept", deadline.Done, deadline.Total)
+		}
+		return e.Do("to find out what is wrong here: shoal doctor").
+			Fact("done", deadline.Done).Fact("total", deadline.Total)
+	case errors.Is(err, swarm.ErrBusy):
+		return fault.New(fault.Unreachable, "%s is being fetched already", w.Release).Do("try again when that has ended")
+	case errors.Is(err, swarm.ErrBadInfo):
+		return fault.New(fault.BadInfo, "%w", err)
+	}
+	return coded(err, "fetching "+w.Release)
+}
+
+// coded gives an error that has no code the one that fits.
+func coded(err error, doing string) error {
+	var e *fault.Error
+	switch {
+	case err == nil, errors.As(err, &e), errors.Is(err, context.Canceled):
+		return err
+	case errors.Is(err, fs.ErrPermission):
+		return fault.New(fault.Permission, "%s: %w", doing, err)
+	}
+	return fault.New(fault.IO, "%s: %w", doing, err)
+}
