@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"shoal/agent/control"
 	"shoal/agent/follow"
+	"shoal/internal/control"
 	"shoal/internal/fault"
 	"shoal/manifest"
 )

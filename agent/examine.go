@@ -10,8 +10,8 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"shoal/agent/cache"
-	"shoal/agent/control"
 	"shoal/agent/state"
+	"shoal/internal/control"
 	"shoal/internal/fault"
 )
 
@@ -40,7 +40,7 @@ func Examine(ctx context.Context, cfg Config) (*Examined, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := control.Dial(ctx, cfg.StateDir)
+	client, err := control.Dial(ctx, cfg.StateDir, "agent")
 	if err == nil {
 		var x Examined
 		return &x, client.Do(ctx, "examine", struct{}{}, nil, &x)

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"shoal/agent/apply"
-	"shoal/agent/control"
 	"shoal/agent/state"
+	"shoal/internal/control"
 	"shoal/internal/fault"
 )
 
@@ -32,7 +32,7 @@ type Handle interface {
 // that works on it under its lock until it is closed.
 func Connect(ctx context.Context, cfg Config) (Handle, error) {
 	for began := time.Now(); ; {
-		client, err := control.Dial(ctx, cfg.StateDir)
+		client, err := control.Dial(ctx, cfg.StateDir, "agent")
 		if err == nil {
 			return remote{client}, nil
 		}
@@ -122,7 +122,7 @@ func (r remote) Drop(ctx context.Context, which []string) (*Dropped, error) {
 
 // CurrentStatus is the running agent's status, else how things were when one last ran.
 func CurrentStatus(ctx context.Context, cfg Config) (*Status, error) {
-	client, err := control.Dial(ctx, cfg.StateDir)
+	client, err := control.Dial(ctx, cfg.StateDir, "agent")
 	if err == nil {
 		var s Status
 		return &s, client.Do(ctx, "status", nil, nil, &s)

@@ -6,9 +6,9 @@ import (
 	"slices"
 
 	"shoal/agent/cache"
-	"shoal/agent/control"
 	"shoal/agent/follow"
 	"shoal/agent/source"
+	"shoal/internal/control"
 	"shoal/internal/durable"
 	"shoal/internal/fault"
 	"shoal/manifest"

@@ -11,10 +11,10 @@ import (
 
 	"shoal/agent/apply"
 	"shoal/agent/cache"
-	"shoal/agent/control"
 	"shoal/agent/follow"
 	"shoal/agent/source"
 	"shoal/agent/state"
+	"shoal/internal/control"
 	"shoal/internal/fault"
 	"shoal/keys"
 	"shoal/manifest"
@@ -349,7 +349,7 @@ func raiseFloors(ctx context.Context, cfg Config, pin *state.Pin) error {
 	if err := pin.Write(cfg.JoinFile); err != nil {
 		return err
 	}
-	client, err := control.Dial(ctx, cfg.StateDir)
+	client, err := control.Dial(ctx, cfg.StateDir, "agent")
 	if errors.Is(err, control.ErrNotRunning) {
 		return nil // a command holds the lock; who comes next reads the file
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 
-	"shoal/agent/control"
 	"shoal/agent/follow"
+	"shoal/internal/control"
 	"shoal/internal/fault"
 	"shoal/manifest"
 )

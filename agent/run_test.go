@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"shoal/agent/agenttest"
-	"shoal/agent/control"
 	"shoal/agent/window"
+	"shoal/internal/control"
 	"shoal/internal/fault"
 	"shoal/manifest"
 	"shoal/manifest/manifesttest"
@@ -200,7 +200,7 @@ func TestCloseInTheMiddleOfADownload(t *testing.T) {
 		t.Error(err)
 	}
 	b.installed(b.old)
-	if _, err := control.Dial(t.Context(), b.cfg.StateDir); !errors.Is(err, control.ErrNotRunning) {
+	if _, err := control.Dial(t.Context(), b.cfg.StateDir, "agent"); !errors.Is(err, control.ErrNotRunning) {
 		t.Errorf("after closing: %v, want ErrNotRunning", err)
 	}
 }

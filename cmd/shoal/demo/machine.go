@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"shoal/agent"
-	"shoal/agent/control"
+	"shoal/internal/control"
 )
 
 // machine is one of the fleet: a directory, a running program, an agent.
@@ -136,7 +136,7 @@ const healthBound = 6 * time.Second
 func (m *machine) status(ctx context.Context) (agent.AppStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	c, err := control.Dial(ctx, filepath.Join(m.dir, "state"))
+	c, err := control.Dial(ctx, filepath.Join(m.dir, "state"), "agent")
 	if err != nil {
 		return agent.AppStatus{}, err
 	}

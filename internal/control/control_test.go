@@ -31,7 +31,7 @@ func start(t *testing.T, dir string, commands map[string]Command) *http.Server {
 
 func dial(t *testing.T, dir string) *Client {
 	t.Helper()
-	c, err := Dial(t.Context(), dir)
+	c, err := Dial(t.Context(), dir, "agent")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestAgentThatDiesIsAnError(t *testing.T) {
 
 func TestNobodyListens(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := Dial(t.Context(), dir); !errors.Is(err, ErrNotRunning) {
+	if _, err := Dial(t.Context(), dir, "agent"); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("no socket: %v, want ErrNotRunning", err)
 	}
 	l, err := Listen(dir)
@@ -118,7 +118,7 @@ func TestNobodyListens(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(dir, socket)); err != nil {
 		t.Fatalf("the dead socket should be there: %v", err)
 	}
-	if _, err := Dial(t.Context(), dir); !errors.Is(err, ErrNotRunning) {
+	if _, err := Dial(t.Context(), dir, "agent"); !errors.Is(err, ErrNotRunning) {
 		t.Errorf("a dead socket: %v, want ErrNotRunning", err)
 	}
 	start(t, dir, nil)

@@ -1,7 +1,8 @@
-// Package control carries commands to the agent that is running on a state directory.
+// Package control carries commands to the process that is running on a directory: the
+// agent on its state, or a publisher that serves on its store.
 //
 // It is HTTP over a Unix socket in that directory, which only its owner may open: who
-// can connect may command the agent, nobody else can. A command is one POST; its
+// can connect may command the process, nobody else can. A command is one POST; its
 // answer is a stream of JSON lines, any number of "progress" and then one "result" or
 // one "error", so that a person sees the work go on and a broken connection is never
 // taken for success.
@@ -33,11 +34,11 @@ const (
 	dialTimeout = 5 * time.Second
 )
 
-// ErrNotRunning says that no agent listens in a state directory.
-var ErrNotRunning = errors.New("no agent is running")
+// ErrNotRunning says that nobody listens in a directory.
+var ErrNotRunning = errors.New("nobody is running there")
 
 // Listen opens the socket in dir. The caller holds dir's lock: a socket that is
-// already there belongs to an agent that died, and is replaced.
+// already there belongs to a process that died, and is replaced.
 func Listen(dir string) (net.Listener, error) {
 	path := filepath.Join(dir, socket)
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -71,7 +72,7 @@ func (l *listener) Close() error {
 	return l.Listener.Close()
 }
 
-// Command is one thing the agent can be told. It may call progress any number of
+// Command is one thing the process can be told. It may call progress any number of
 // times before it returns; the context ends when the caller goes away.
 type Command func(ctx context.Context, request json.RawMessage, progress func(any)) (any, error)
 
@@ -151,11 +152,15 @@ func (f *Failure) Err() error {
 	return &fault.Error{Code: f.Code, Message: f.Message, Detail: f.Lines, Next: f.Next, Facts: f.Detail}
 }
 
-// Client talks to one running agent.
-type Client struct{ http *http.Client }
+// Client talks to one running process.
+type Client struct {
+	http *http.Client
+	who  string // what it is called in messages
+}
 
-// Dial returns a client of the agent running in dir, or [ErrNotRunning].
-func Dial(ctx context.Context, dir string) (*Client, error) {
+// Dial returns a client of the process running in dir, or [ErrNotRunning]. who is what
+// messages call it: "agent", "publisher".
+func Dial(ctx context.Context, dir, who string) (*Client, error) {
 	dial := func(ctx context.Context) (net.Conn, error) {
 		short, done, err := shorten(dir)
 		if err != nil {
@@ -170,69 +175,69 @@ func Dial(ctx context.Context, dir string) (*Client, error) {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, ErrNotRunning
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fault.New(fault.Permission, "this user may not command the agent: %w", err).
-			Line("Its control socket %q belongs to the user the agent runs as.", filepath.Join(dir, socket)).
+		return nil, fault.New(fault.Permission, "this user may not command the %s: %w", who, err).
+			Line("Its control socket %q belongs to the user the %s runs as.", filepath.Join(dir, socket), who).
 			Do("run the command as that user, or with sudo")
 	case err != nil:
-		return nil, fmt.Errorf("connecting to the agent: %w", err)
+		return nil, fmt.Errorf("connecting to the %s: %w", who, err)
 	}
 	conn.Close()
-	return &Client{&http.Client{Transport: &http.Transport{
+	return &Client{who: who, http: &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 	}}}, nil
 }
 
-// Do tells the agent one thing and waits for its end. Every progress line goes to
+// Do tells the process one thing and waits for its end. Every progress line goes to
 // progress, which may be nil; the result is decoded into result.
 func (c *Client) Do(ctx context.Context, name string, request any, progress func(json.RawMessage), result any) error {
 	body, err := json.Marshal(request)
 	if err != nil {
 		return fmt.Errorf("encoding the request: %w", err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://agent/v1/"+name, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://process/v1/"+name, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return lost(ctx, err)
+		return c.lost(ctx, err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return fault.New(fault.IO, "the running agent does not know %q (HTTP %d)", name, res.StatusCode).
-			Do("restart the agent: it may be older than this command")
+		return fault.New(fault.IO, "the running %s does not know %q (HTTP %d)", c.who, name, res.StatusCode).
+			Do("restart the %s: it may be older than this command", c.who)
 	}
 	lines := bufio.NewScanner(res.Body)
 	lines.Buffer(nil, maxLine)
 	for lines.Scan() {
 		var l line
 		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
-			return fmt.Errorf("reading the agent's answer: %w", err)
+			return fmt.Errorf("reading the %s's answer: %w", c.who, err)
 		}
 		switch {
 		case l.Error != nil:
 			return l.Error.Err()
 		case l.Result != nil:
 			if err := json.Unmarshal(l.Result, result); err != nil {
-				return fmt.Errorf("reading the agent's answer: %w", err)
+				return fmt.Errorf("reading the %s's answer: %w", c.who, err)
 			}
 			return nil
 		case l.Progress != nil && progress != nil:
 			progress(l.Progress)
 		}
 	}
-	return lost(ctx, lines.Err())
+	return c.lost(ctx, lines.Err())
 }
 
-// lost says that the agent went away before it was done.
-func lost(ctx context.Context, err error) error {
+// lost says that the process went away before it was done.
+func (c *Client) lost(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	if err == nil {
 		err = io.ErrUnexpectedEOF
 	}
-	return fault.New(fault.IO, "the agent went away before it was done: %w", err).
-		Line("It picks up where it was when it starts again.").Do("shoal agent status")
+	return fault.New(fault.IO, "the %s went away before it was done: %w", c.who, err).
+		Line("It picks up where it was when it starts again.")
 }
