@@ -112,6 +112,15 @@ func (p Platform) String() string {
 	return s
 }
 
+// MarshalText implements encoding.TextMarshaler.
+func (p Platform) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *Platform) UnmarshalText(b []byte) (err error) {
+	*p, err = ParsePlatform(string(b))
+	return err
+}
+
 // ValidName reports whether s may name an app, channel, fleet, platform part, artifact,
 // attachment, wave or ring: a file name that leads nowhere on any system.
 //

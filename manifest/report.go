@@ -18,19 +18,21 @@ const (
 )
 
 // Report is one agent's account of itself, signed by its own key. It proves which key
-// said so, and not that the machine is honest.
+// said so, and not that the machine is honest. The names in JSON are for whoever shows
+// or stores what was verified; what is signed is [DraftReport]'s.
 type Report struct {
-	Repo         Digest
-	Agent        keys.ID // the agent id: fingerprint of the key that signed
-	Counter      int64   // rises with every report of this agent
-	Time         time.Time
-	Host         string
-	Platform     Platform
-	AgentVersion string
-	RootVersion  int64
-	Labels       []Label
-	Apps         []AppReport
-	Events       []EventCount
+	Repo         Digest       `json:"repo"`
+	Agent        keys.ID      `json:"agent"`   // the agent id: fingerprint of the key that signed
+	Counter      int64        `json:"counter"` // rises with every report of this agent
+	Time         time.Time    `json:"time"`
+	Host         string       `json:"host"`
+	Platform     Platform     `json:"platform"`
+	AgentVersion string       `json:"agent_version"`
+	RootVersion  int64        `json:"root_version"`
+	Run          string       `json:"run,omitempty"` // drawn at random when the agent started: two at a time are two machines with one key
+	Labels       []Label      `json:"labels,omitempty"`
+	Apps         []AppReport  `json:"apps"`
+	Events       []EventCount `json:"events,omitempty"`
 }
 
 // NextCounter returns the counter of the report after the one with the counter last. It
@@ -39,18 +41,24 @@ type Report struct {
 func NextCounter(last int64, now time.Time) int64 { return max(last+1, now.Unix(), 1) }
 
 // Label is a machine's own label. Its rings are its labels named "ring".
-type Label struct{ Name, Value string }
+type Label struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
 
 // AppReport is how one app stands on a machine.
 type AppReport struct {
-	App, Channel    string
-	Epoch, Sequence int64  // what is trusted; 0 for nothing yet
-	Version         string // what runs; empty when not known
-	SHA256          Digest // what runs; zero when nothing does
-	State           AppState
-	Why             *Why // there unless State is StateHealthy
-	Freshness       Freshness
-	Bytes           ByteCount
+	App       string    `json:"app"`
+	Channel   string    `json:"channel"`
+	Epoch     int64     `json:"epoch"` // of what is trusted; 0 for nothing yet, as is Sequence
+	Sequence  int64     `json:"sequence"`
+	Version   string    `json:"version,omitempty"` // what runs; empty when not known
+	SHA256    Digest    `json:"sha256,omitzero"`   // what runs; zero when nothing does
+	Offered   Digest    `json:"offered,omitzero"`  // what the trusted manifest has for this machine, and State is about
+	State     AppState  `json:"state"`
+	Why       *Why      `json:"why,omitempty"` // there unless State is StateHealthy
+	Freshness Freshness `json:"freshness"`
+	Bytes     ByteCount `json:"bytes"`
 }
 
 // AppState is where an app is between two releases.
@@ -77,20 +85,26 @@ var appStates = []AppState{
 
 // Why is the reason for a state that is not healthy.
 type Why struct {
-	Code  fault.Code
-	Text  string
-	Until time.Time // zero: not known
-	Next  string    // what a person can do; may be empty
+	Code  fault.Code `json:"code"`
+	Text  string     `json:"text"`
+	Until time.Time  `json:"until,omitzero"` // zero: not known
+	Next  string     `json:"next,omitempty"` // what a person can do
 }
 
 // ByteCount counts bytes received by where they came from, and bytes given to others.
-type ByteCount struct{ LAN, WAN, Origin, Webseed, Given int64 }
+type ByteCount struct {
+	LAN     int64 `json:"lan"`
+	WAN     int64 `json:"wan"`
+	Origin  int64 `json:"origin"`
+	Webseed int64 `json:"webseed"`
+	Given   int64 `json:"given"`
+}
 
 // EventCount is an event and how often it happened since the last report.
 type EventCount struct {
-	Code   fault.Code
-	Count  int64
-	Detail string
+	Code   fault.Code `json:"code"`
+	Count  int64      `json:"count"`
+	Detail string     `json:"detail,omitempty"`
 }
 
 type wireReport struct {
@@ -102,6 +116,7 @@ type wireReport struct {
 	Platform     *string     `json:"platform"`
 	AgentVersion *string     `json:"agent_version"`
 	RootVersion  *int64      `json:"root_version"`
+	Run          *string     `json:"run,omitempty"`
 	Labels       []wireLabel `json:"labels,omitempty"`
 	Apps         []wireApp   `json:"apps"`
 	Events       []wireEvent `json:"events,omitempty"`
@@ -119,6 +134,7 @@ type wireApp struct {
 	Sequence  *int64     `json:"sequence"`
 	Version   *string    `json:"version,omitempty"`
 	SHA256    *string    `json:"sha256,omitempty"`
+	Offered   *string    `json:"offered,omitempty"`
 	State     *string    `json:"state"`
 	Why       *wireWhy   `json:"why,omitempty"`
 	Freshness *string    `json:"freshness"`
@@ -221,6 +237,9 @@ func parseReport(payload []byte, doc string) (*Report, error) {
 	}
 	r.AgentVersion = f.version("agent_version", w.AgentVersion)
 	r.RootVersion = f.integer("root_version", w.RootVersion, 0)
+	if w.Run != nil {
+		r.Run = f.name("run", w.Run)
+	}
 	f.atMost("labels", len(w.Labels), maxLabels)
 	f.atMost("apps", len(w.Apps), maxApps)
 	f.atMost("events", len(w.Events), maxEvents)
@@ -265,6 +284,9 @@ func (f *fields) app(w *wireApp) AppReport {
 	}
 	if w.SHA256 != nil {
 		a.SHA256 = f.digest("sha256", w.SHA256)
+	}
+	if w.Offered != nil {
+		a.Offered = f.digest("offered", w.Offered)
 	}
 	if present(f, "state", w.State) {
 		if a.State = AppState(*w.State); !slices.Contains(appStates, a.State) {
@@ -318,7 +340,7 @@ func (r *Report) wire() wireReport {
 	w := wireReport{
 		Repo: new(r.Repo.Prefixed()), Agent: new(string(r.Agent)), Counter: new(r.Counter), Time: formatTime(r.Time),
 		Host: new(clean(r.Host, maxHost)), Platform: new(r.Platform.String()), AgentVersion: new(r.AgentVersion),
-		RootVersion: new(r.RootVersion), Apps: []wireApp{},
+		RootVersion: new(r.RootVersion), Run: optional(r.Run), Apps: []wireApp{},
 	}
 	for _, l := range r.Labels {
 		w.Labels = append(w.Labels, wireLabel{new(l.Name), new(clean(l.Value, maxText))})
@@ -340,6 +362,9 @@ func (a *AppReport) wire() wireApp {
 	}
 	if !a.SHA256.IsZero() {
 		w.SHA256 = new(a.SHA256.String())
+	}
+	if !a.Offered.IsZero() {
+		w.Offered = new(a.Offered.String())
 	}
 	if a.Why != nil {
 		w.Why = &wireWhy{Code: new(string(a.Why.Code)), Text: new(clean(a.Why.Text, maxText)), Next: optional(clean(a.Why.Next, maxText))}

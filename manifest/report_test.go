@@ -16,10 +16,10 @@ import (
 func report(f *mt.Fleet, agent string) *manifest.Report {
 	return &manifest.Report{
 		Repo: f.Pin(), Agent: f.Key(agent).Public().ID(), Counter: 1791957731, Time: f.Now,
-		Host: "pos-0113", Platform: mt.Platform, AgentVersion: "1.0.0", RootVersion: 2,
+		Host: "pos-0113", Platform: mt.Platform, AgentVersion: "1.0.0", RootVersion: 2, Run: "5f1c",
 		Labels: []manifest.Label{{Name: "ring", Value: "canary"}, {Name: "site", Value: "Zürich 2"}},
 		Apps: []manifest.AppReport{{
-			App: "acme", Channel: "stable", Epoch: 1, Sequence: 43, Version: "2.4.0", SHA256: mt.Content("2.4.0"),
+			App: "acme", Channel: "stable", Epoch: 1, Sequence: 43, Version: "2.4.0", SHA256: mt.Content("2.4.0"), Offered: mt.Content("2.4.1"),
 			State: manifest.StateReverted, Why: &manifest.Why{Code: fault.HealthFailed, Text: "acme --self-check exited 3", Until: f.Now, Next: "fleet show pos-0113"},
 			Freshness: manifest.FreshCurrent, Bytes: manifest.ByteCount{LAN: 49073356, Origin: 1363148, Given: 222298112},
 		}, {
