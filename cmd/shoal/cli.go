@@ -34,7 +34,7 @@ type cli struct {
 
 	program *self.Program // what this process runs from; nil when that cannot be told
 
-	makesConfig bool // the command writes the configuration file, which may not be there yet
+	makesConfig bool // the configuration file that --config names may not be there yet
 
 	inTTY, outTTY, errTTY bool
 }

@@ -1,0 +1,5 @@
+package holder
+
+import "time"
+
+const defaultEvery = 15 * time.Minute
