@@ -41,6 +41,7 @@ func (s *share) keep(known []string) {
 			pause := keepEvery + rand.N(keepEvery)
 			if !s.store.complete() {
 				s.offer(known)
+				s.meet()
 				s.part()
 				s.seek()
 				pause = min(pause, time.Second<<min(round, 10))

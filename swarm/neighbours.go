@@ -1,7 +1,9 @@
 package swarm
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 
 	"shoal/swarm/lsd"
 )
@@ -13,6 +15,8 @@ func (n *Node) newAnnouncer(c Config) (*lsd.Announcer, error) {
 		Found: func(infohash [20]byte, p netip.AddrPort) {
 			if s := n.share(infohash); s != nil && s.added() {
 				s.heard([]netip.AddrPort{p}, true)
+			} else if c := n.followed(infohash); c != nil {
+				c.heard([]netip.AddrPort{p}, true)
 			}
 		},
 	}
@@ -29,8 +33,12 @@ func (n *Node) announceable() []lsd.Torrent {
 	for _, s := range n.torrents {
 		shares = append(shares, s)
 	}
+	channels := slices.Collect(maps.Values(n.channels))
 	n.mu.Unlock()
 	var all []lsd.Torrent
+	for _, c := range channels {
+		all = append(all, c.announced())
+	}
 	for _, s := range shares {
 		if s.added() {
 			st := announced{s}.Status()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/anacrolix/torrent"
+	pp "github.com/anacrolix/torrent/peer_protocol"
 	"golang.org/x/time/rate"
 
 	"shoal/swarm/announce"
@@ -44,8 +45,9 @@ type Node struct {
 
 	mu       sync.Mutex // guards what follows; never held while the engine is called
 	torrents map[[20]byte]*share
-	dropped  Stats          // the sums of those that are no longer there
-	running  sync.WaitGroup // what Close waits for; added to under mu while not closed
+	channels map[[20]byte]*Channel // by their rendezvous
+	dropped  Stats                 // the sums of those that are no longer there
+	running  sync.WaitGroup        // what Close waits for; added to under mu while not closed
 }
 
 // New starts a node. If it cannot listen, the error is a *PortError.
@@ -75,6 +77,7 @@ func New(c Config) (*Node, error) {
 		log: c.Logger, tr: tr,
 		trackers: announce.New(announce.Config{Transport: c.TrackerTransport, UserAgent: clientName, Logger: c.Logger}),
 		closed:   make(chan struct{}), left: make(chan struct{}, 1), torrents: make(map[[20]byte]*share),
+		channels: make(map[[20]byte]*Channel),
 	}
 	if c.SuperSeed {
 		tr.super = n.superShare
@@ -133,10 +136,17 @@ func (n *Node) engineConfig(c Config) *torrent.ClientConfig {
 	// chance to be answered, or much arrives twice.
 	e.StealRequestGrace = time.Second
 
-	e.Callbacks.PeerConnAdded = append(e.Callbacks.PeerConnAdded, n.peerAdded)
-	e.Callbacks.ReadExtendedHandshake = n.peerIntroduced
+	e.Callbacks.PeerConnAdded = append(e.Callbacks.PeerConnAdded, n.peerAdded, n.followerAdded)
+	e.Callbacks.ReadExtendedHandshake = func(pc *torrent.PeerConn, m *pp.ExtendedHandshakeMessage) {
+		n.peerIntroduced(pc, m)
+		n.followerIntroduced(pc, m)
+	}
+	e.Callbacks.PeerConnReadExtensionMessage = append(e.Callbacks.PeerConnReadExtensionMessage, n.followerSaid)
 	e.Callbacks.ReceivedUsefulData = append(e.Callbacks.ReceivedUsefulData, n.peerDelivered)
-	e.Callbacks.PeerConnClosed = n.peerClosed
+	e.Callbacks.PeerConnClosed = func(pc *torrent.PeerConn) {
+		n.peerClosed(pc)
+		n.followerClosed(pc)
+	}
 	return e
 }
 
@@ -276,6 +286,7 @@ func (n *Node) Close() error {
 		for _, s := range n.torrents {
 			shares = append(shares, s)
 		}
+		channels := slices.Collect(maps.Values(n.channels))
 		n.mu.Unlock()
 		n.tr.ln.Close()
 		if n.lsd != nil {
@@ -283,6 +294,9 @@ func (n *Node) Close() error {
 		}
 		for _, s := range shares {
 			s.end(ErrClosed)
+		}
+		for _, c := range channels {
+			c.Close()
 		}
 		n.trackers.Close(farewell)
 		errs := n.cl.Close()
