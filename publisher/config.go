@@ -11,6 +11,7 @@ import (
 
 	"shoal/internal/fault"
 	"shoal/manifest"
+	"shoal/publisher/fleet"
 	"shoal/swarm"
 )
 
@@ -33,6 +34,9 @@ type Config struct {
 	Channels []ChannelConfig
 	// Serve says how releases are given away.
 	Serve ServeConfig
+	// Approve is whose reports count: "manual", also when empty, for those of keys that a
+	// person has approved, or "members" for whoever reports over the fleet's TLS too.
+	Approve string
 	// Mirrors are other places that serve copies of the repository: base URLs, or
 	// directories. What they have is compared before anything is signed.
 	Mirrors []string
@@ -131,6 +135,11 @@ func (c *Config) Validate() error {
 	case "", "auto", "off":
 	default:
 		return bad("serve.tls", "%q is neither auto nor off", c.Serve.TLS)
+	}
+	switch c.Approve {
+	case "", fleet.ApproveManual, fleet.ApproveMembers:
+	default:
+		return bad("approve", "%q is neither manual nor members", c.Approve)
 	}
 	if c.FleetKeyFile != "" {
 		if err := c.checkKeyed(); err != nil {

@@ -12,7 +12,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"shoal/internal/control"
 	"shoal/internal/fault"
+	"shoal/publisher/fleet"
 	"shoal/publisher/gate"
 	"shoal/publisher/origin"
 	"shoal/publisher/tracker"
@@ -21,6 +23,7 @@ import (
 
 const (
 	headerTimeout   = 5 * time.Second  // a request's head must be here by then
+	bodyTimeout     = 10 * time.Second // and its body, where one is taken
 	answerTimeout   = 60 * time.Second // a document must be taken by then; a payload has its own rule
 	idleTimeout     = 30 * time.Second // a connection without a request is kept this long
 	maxConns        = 4096             // connections at a time
@@ -80,6 +83,16 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 		return fault.New(fault.IO, "starting the origin seed: %w", err)
 	}
 	defer node.Close()
+	reports, err := p.openReports()
+	if err != nil {
+		return err
+	}
+	defer reports.Close()
+	commands, err := control.Listen(p.cfg.Store)
+	if err != nil {
+		return fault.New(fault.IO, "listening for commands: %w", err)
+	}
+	defer commands.Close()
 	files, err := origin.Open(p.Tree(), p.cfg.Serve.Up)
 	if err != nil {
 		return fault.New(fault.IO, "opening the tree: %w", err)
@@ -91,6 +104,7 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 		p: p, node: node, files: files, started: p.now(),
 		tracker: tracker.New(tracker.Config{Origin: where.from}),
 		seeds:   newSeeds(p, node),
+		reports: reports,
 		http:    addrPort(ln.Addr()),
 		keyed:   member != nil, openData: p.cfg.Serve.OpenData,
 	}
@@ -108,7 +122,14 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
 
+	local := &http.Server{Handler: control.Handler(reports.Commands()), ReadHeaderTimeout: headerTimeout}
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		if err := local.Serve(commands); !errors.Is(err, http.ErrServerClosed) {
+			return fault.New(fault.IO, "listening for commands: %w", err)
+		}
+		return nil
+	})
 	g.Go(func() error {
 		if err := web.Serve(door); !errors.Is(err, http.ErrServerClosed) {
 			return fault.New(fault.IO, "serving HTTP: %w", err)
@@ -119,8 +140,10 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 		<-ctx.Done()
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 		defer cancel()
-		if err := web.Shutdown(end); err != nil {
-			web.Close() // whoever is still reading has had its time
+		for _, srv := range []*http.Server{local, web} {
+			if err := srv.Shutdown(end); err != nil {
+				srv.Close() // whoever is still reading has had its time
+			}
 		}
 		return nil
 	})
@@ -140,6 +163,20 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 		return nil
 	})
 	return g.Wait()
+}
+
+// FleetConfig is the store of what the fleet's machines report.
+func (p *Publisher) FleetConfig() (fleet.Config, error) {
+	repo, err := p.repo.FleetID()
+	return fleet.Config{Dir: p.cfg.Store, Repo: repo, Approve: p.cfg.Approve, Clock: p.cfg.Clock, Logger: p.log}, err
+}
+
+func (p *Publisher) openReports() (*fleet.Store, error) {
+	cfg, err := p.FleetConfig()
+	if err != nil {
+		return nil, err
+	}
+	return fleet.Open(cfg)
 }
 
 func addrPort(a net.Addr) netip.AddrPort {

@@ -10,10 +10,11 @@ import (
 	"time"
 
 	"shoal/manifest"
+	"shoal/publisher/fleet"
 	"shoal/publisher/origin"
 	"shoal/publisher/tracker"
 	"shoal/swarm"
-	"shoal/swarm/fleet"
+	members "shoal/swarm/fleet"
 )
 
 // server answers the origin's HTTP requests. It has no mux: a mux redirects what it
@@ -24,6 +25,7 @@ type server struct {
 	tracker *tracker.Tracker
 	files   *origin.Tree
 	seeds   *seeds
+	reports *fleet.Store
 	started time.Time
 	http    netip.AddrPort
 	ready   atomic.Bool
@@ -34,14 +36,19 @@ type server struct {
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
-		// Nothing here takes a body. Without a deadline its sender could hold us while the
+		// Without a deadline a body's sender could hold us, while we read it or while the
 		// server reads it away.
-		http.NewResponseController(w).SetReadDeadline(time.Now().Add(headerTimeout))
-		w.Header().Set("Connection", "close")
-		http.Error(w, "nothing here takes a body", http.StatusRequestEntityTooLarge)
-		return
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		if r.URL.Path != fleet.ReportsPath {
+			w.Header().Set("Connection", "close")
+			http.Error(w, "nothing here takes a body", http.StatusRequestEntityTooLarge)
+			return
+		}
 	}
 	if !s.admits(r) {
+		if r.ContentLength != 0 {
+			w.Header().Set("Connection", "close")
+		}
 		w.WriteHeader(http.StatusForbidden) // and not a byte besides
 		return
 	}
@@ -54,6 +61,8 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.serveHealth(w, r)
 	case "/api/v1/status":
 		s.serveStatus(w, r)
+	case fleet.ReportsPath:
+		s.reports.ServeHTTP(w, r)
 	default:
 		s.files.ServeHTTP(w, r)
 	}
@@ -65,13 +74,13 @@ func (s *server) admits(r *http.Request) bool {
 	if !s.keyed {
 		return true
 	}
-	if _, ok := fleet.Peer(r.TLS); ok {
+	if _, ok := members.Peer(r.TLS); ok {
 		return true
 	}
 	switch r.URL.Path {
 	case "/healthz":
 		return true // says nothing but that somebody serves
-	case "/announce", "/scrape", "/api/v1/status":
+	case "/announce", "/scrape", "/api/v1/status", fleet.ReportsPath:
 		return false // who is there, and what
 	}
 	return s.openData

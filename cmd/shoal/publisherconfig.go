@@ -45,7 +45,7 @@ func (c *cli) publisherConfig() (publisher.Config, error) {
 
 func publisherFromFile(f config.Publisher) publisher.Config {
 	cfg := publisher.Config{
-		App: f.App, Store: f.Store, Mirrors: slices.Clone(f.Mirrors), FleetKeyFile: f.FleetKeyFile,
+		App: f.App, Store: f.Store, Mirrors: slices.Clone(f.Mirrors), FleetKeyFile: f.FleetKeyFile, Approve: f.Approve,
 		Keys: publisher.KeysConfig{Release: append([]string(nil), f.Keys.Release...), PassphraseFile: f.Keys.PassphraseFile},
 		Serve: publisher.ServeConfig{
 			Listen: f.Serve.Listen, Swarm: f.Serve.Swarm, PublicURL: f.Serve.PublicURL, Up: f.Serve.Up.Bytes(),

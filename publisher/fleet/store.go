@@ -112,6 +112,9 @@ type Store struct {
 	changed   chan struct{} // closed when something was written
 
 	seq uint64 // of the last event; the writer's
+
+	loud  *addresses // all that is posted
+	loose *addresses // what is posted by strangers
 }
 
 // batch is what goes to the disk together.
@@ -130,6 +133,7 @@ func Open(cfg Config) (_ *Store, err error) {
 	s := &Store{
 		cfg: cfg, now: cfg.Clock, log: cfg.Logger,
 		work: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+		loud: newAddresses(perSecond, perSecondBurst), loose: newAddresses(strangersEvery, strangersBurst),
 		agents: map[keys.ID]*Agent{}, marks: map[string]bool{}, paces: map[keys.ID]*pace{}, next: newBatch(), changed: make(chan struct{}),
 	}
 	if s.now == nil {

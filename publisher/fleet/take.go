@@ -104,6 +104,9 @@ func (s *Store) take(env []byte, via Via, now time.Time) (Taken, *batch, error) 
 
 // room makes room for a, or says that there is none. The caller holds mu.
 func (s *Store) room(old, a *Agent, now time.Time) error {
+	if a.From.IsValid() && !s.approved(a) && !s.loose.allow(a.From, now) {
+		return fault.New(fault.Quota, "too many machines that are not approved report from this address")
+	}
 	if old != nil {
 		p := s.paces[a.ID]
 		if p == nil {
@@ -111,7 +114,7 @@ func (s *Store) room(old, a *Agent, now time.Time) error {
 			s.paces[a.ID] = p
 		}
 		if !p.reports.AllowN(now, 1) {
-			return fault.New(fault.Quota, "this machine reports too often").Fact("retry_after", int(reportEvery/time.Second))
+			return fault.New(fault.Quota, "this machine reports too often")
 		}
 		return nil
 	}

@@ -9,6 +9,7 @@ type Publisher struct {
 	Channels     []Channel `yaml:"channels" mapstructure:"channels" doc:"the app's channels"`
 	Serve        Serve     `yaml:"serve" mapstructure:"serve" doc:"how releases are given away"`
 	FleetKeyFile string    `yaml:"fleet_key_file" mapstructure:"fleet_key_file" doc:"keeps strangers out; without one, whoever reaches the publisher can read releases"`
+	Approve      string    `yaml:"approve" mapstructure:"approve" doc:"whose reports count: manual, of machines a person approved; members: of all with the fleet key, and one that is stolen can invent many"`
 	Mirrors      []string  `yaml:"mirrors" mapstructure:"mirrors" doc:"other places that serve a copy, compared before anything is signed"`
 	Store        string    `yaml:"store" mapstructure:"store" doc:"where releases are kept"`
 	Log          Log       `yaml:"log" mapstructure:"log" doc:"what shoal serve writes about itself"`
@@ -40,8 +41,9 @@ type Serve struct {
 // DefaultPublisher is what an empty publisher.yaml means.
 func DefaultPublisher() Publisher {
 	return Publisher{
-		Serve: Serve{Listen: ":7800", Swarm: ":7801", TLS: "auto", LAN: LAN{Enabled: true}},
-		Store: "/var/lib/shoal-publisher",
-		Log:   Log{Level: "info", Format: "auto"},
+		Serve:   Serve{Listen: ":7800", Swarm: ":7801", TLS: "auto", LAN: LAN{Enabled: true}},
+		Approve: "manual",
+		Store:   "/var/lib/shoal-publisher",
+		Log:     Log{Level: "info", Format: "auto"},
 	}
 }
