@@ -308,6 +308,28 @@ func failure(doing string, err error) error {
 	return fault.New(fault.IO, "%s: %w", doing, err)
 }
 
+// Beacon returns the envelope of ch's beacon. Where there is none the error matches
+// fs.ErrNotExist.
+func (r *Repo) Beacon(ch manifest.Channel) ([]byte, error) {
+	return r.read(tree.Beacon(ch), manifest.MaxBeacon)
+}
+
+// PutBeacon makes env the beacon of ch. It takes no lock: who holds the beacon's key is
+// alone in writing it, and publishing goes on meanwhile.
+func (r *Repo) PutBeacon(ch manifest.Channel, env []byte) error {
+	const doing = "storing a beacon"
+	path := r.path(tree.Beacon(ch))
+	if err := mkdirAll(filepath.Dir(path)); err != nil {
+		return failure(doing, err)
+	}
+	// Nothing but whole files is ever in the tree, and what is in tmp is a publish's.
+	next := filepath.Join(r.dir, "beacon-"+ch.App+"-"+ch.Name)
+	if err := durable.WriteFile(next, env, 0o644); err != nil {
+		return failure(doing, err)
+	}
+	return failure(doing, durable.Rename(next, path))
+}
+
 // FleetID returns the hash of the first root's payload, which is the fleet's name in
 // every document.
 func (r *Repo) FleetID() (manifest.FleetID, error) {
