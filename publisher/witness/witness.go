@@ -62,6 +62,13 @@ func Look(ctx context.Context, via http.RoundTripper, places []string, ours *man
 	return views
 }
 
+// Compare compares the tree that read reads, at a place of any kind, with ours.
+func Compare(read repo.Reader, place string, ours *manifest.Trust, ch manifest.Channel) View {
+	v := View{Place: place}
+	v.Problem = v.look(read, ours.Snapshot(), ch)
+	return v
+}
+
 func (v *View) look(read repo.Reader, snap manifest.Snapshot, ch manifest.Channel) error {
 	t, err := load(snap)
 	if err != nil {
