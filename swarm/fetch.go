@@ -23,7 +23,14 @@ type FetchOptions struct {
 	// had Done equal to Total. Calls are left out while it is busy.
 	Progress func(Progress)
 
-	// Deadlines; zero is none. Which one ended a fetch is in the *DeadlineError.
+	// Webseeds are asked when peers have given nothing for WebseedAfter: at once by a
+	// machine alone, by some of those that are connected to others, and no longer than
+	// until peers give again.
+	Webseeds     []Webseed
+	WebseedAfter time.Duration
+
+	// Deadlines; zero is none. Which one ended a fetch is in the *DeadlineError. While a
+	// webseed is asked, or one could still be, only the total one counts.
 
 	// IdleTimeout is how long the fetch goes on without receiving anything useful.
 	IdleTimeout time.Duration
@@ -98,6 +105,8 @@ func (s *share) fetch(ctx context.Context, began time.Time, o FetchOptions) erro
 	s.tellNeighbours()
 	s.keep(o.Peers)
 
+	web := newFallback(ctx, s, o, failed)
+	defer web.stop()
 	report, finish := reporter(o.Progress)
 	defer finish()
 	m := newMeter(began, o)
@@ -108,6 +117,7 @@ func (s *share) fetch(ctx context.Context, began time.Time, o FetchOptions) erro
 		select {
 		case <-s.lib.Complete().On():
 			s.lib.DisallowDataDownload()
+			web.stop()
 			if err := s.store.seal(); err != nil {
 				return err
 			}
@@ -125,7 +135,8 @@ func (s *share) fetch(ctx context.Context, began time.Time, o FetchOptions) erro
 				s.nudge()
 				nudged = now
 			}
-			if which := m.late(now); which != "" {
+			web.tick(now)
+			if which := m.late(now); which == "total" || which != "" && !web.asking() {
 				return &DeadlineError{Which: which, Done: p.Done, Total: p.Total}
 			}
 		}
