@@ -25,6 +25,8 @@ type AgainRequest struct {
 	DryRun    bool
 	DraftOnly bool
 	DraftDir  string
+
+	orDraft bool // without a key at hand, leave the draft
 }
 
 // Refresh publishes the channel's last release again, with the next sequence and a new
@@ -164,7 +166,9 @@ func (r *release) again(ctx context.Context, m *manifest.Manifest, req AgainRequ
 	if err := d.review(PublishRequest{AllowVersionRegress: true}); err != nil {
 		return nil, err
 	}
-	return d.publish(ctx, signing{req.Keys, req.DryRun, req.DraftOnly, req.DraftDir})
+	return d.publish(ctx, signing{
+		keys: req.Keys, dryRun: req.DryRun, draftOnly: req.DraftOnly, draftDir: req.DraftDir, orDraft: req.orDraft,
+	})
 }
 
 // has refuses to offer what the repository cannot give.

@@ -12,6 +12,7 @@ import (
 	"shoal/internal/fault"
 	"shoal/manifest"
 	"shoal/publisher/fleet"
+	"shoal/publisher/rollout"
 	"shoal/swarm"
 )
 
@@ -65,6 +66,9 @@ type ChannelConfig struct {
 	Name string
 	// Expires is how long a release stays believed; zero means as long as root allows.
 	Expires time.Duration
+	// Rollout is the plan of releases that come without one; the zero value is everyone at
+	// once.
+	Rollout rollout.Plan
 }
 
 // ServeConfig says how releases are given away.
@@ -108,6 +112,9 @@ func (c *Config) Validate() error {
 			return bad("channels", "%q is there twice", ch.Name)
 		case ch.Expires < 0 || ch.Expires%time.Second != 0:
 			return bad("channels", "%q expires after %s: whole seconds are wanted, or 0 for as long as root allows", ch.Name, ch.Expires)
+		}
+		if _, err := ch.Rollout.Rollout(true, true, time.Time{}); err != nil {
+			return bad("channels", "%q: rollout: %w", ch.Name, err)
 		}
 		seen[ch.Name] = true
 	}
@@ -203,15 +210,14 @@ func parsePublicURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// expires is how long a release of ch stays believed when the request does not say.
-func (c *Config) expires(ch manifest.Channel) time.Duration {
-	if c.App != "" && c.App != ch.App {
-		return 0
-	}
-	for _, habit := range c.Channels {
-		if habit.Name == ch.Name {
-			return habit.Expires
+// habits are those of ch: what holds when a request does not say.
+func (c *Config) habits(ch manifest.Channel) ChannelConfig {
+	if c.App == "" || c.App == ch.App {
+		for _, habit := range c.Channels {
+			if habit.Name == ch.Name {
+				return habit
+			}
 		}
 	}
-	return 0
+	return ChannelConfig{}
 }

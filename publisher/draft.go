@@ -26,7 +26,10 @@ func (r *release) manifest(req PublishRequest, artifacts []manifest.Artifact) (*
 		Artifacts: artifacts,
 		Blocked:   r.blocked(req),
 	}
-	return m, r.place(m, req.Sequence, req.Expires)
+	if err := r.place(m, req.Sequence, req.Expires); err != nil {
+		return nil, err
+	}
+	return m, r.plan(req, m)
 }
 
 // place gives m its place in the channel and its dates.
@@ -45,7 +48,7 @@ func (r *release) place(m *manifest.Manifest, sequence int64, validity time.Dura
 		next.Sequence = sequence
 	}
 	if validity == 0 {
-		validity = r.p.cfg.expires(r.ch.Name)
+		validity = r.p.cfg.habits(r.ch.Name).Expires
 	}
 	if validity == 0 {
 		validity = spec.MaxValidity
@@ -98,7 +101,11 @@ func (r *release) already(req PublishRequest, m *manifest.Manifest) bool {
 	}
 	held := r.ch.Held.Manifest
 	return held.Epoch == m.Epoch && held.Release == m.Release && r.now.Before(held.Expires) &&
-		slices.Equal(held.Blocked, m.Blocked) && slices.EqualFunc(held.Artifacts, m.Artifacts, sameArtifact)
+		slices.Equal(held.Blocked, m.Blocked) && sameContent(held, m) && samePlan(held.Rollout, m.Rollout)
+}
+
+func sameContent(a, b *manifest.Manifest) bool {
+	return slices.EqualFunc(a.Artifacts, b.Artifacts, sameArtifact)
 }
 
 func sameArtifact(a, b manifest.Artifact) bool {
@@ -237,6 +244,11 @@ func (r *release) pending(dir string, m *manifest.Manifest, payload []byte) (*ma
 		if old, err = manifest.ReadManifestDraft(env.Payload); err == nil && r.now.Before(old.Expires) {
 			same := *m
 			same.Issued, same.Expires = old.Issued, old.Expires
+			if same.Rollout != nil && old.Rollout != nil { // these are made anew each time
+				plan := *same.Rollout
+				plan.Salt, plan.Start = old.Rollout.Salt, old.Rollout.Start
+				same.Rollout = &plan
+			}
 			if again, derr := manifest.Draft(&same, r.now); derr == nil && string(again) == string(env.Payload) {
 				return env, nil
 			}

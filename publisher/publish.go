@@ -9,6 +9,7 @@ import (
 	"shoal/keys"
 	"shoal/manifest"
 	"shoal/publisher/repo"
+	"shoal/publisher/rollout"
 	"shoal/publisher/witness"
 )
 
@@ -22,6 +23,11 @@ type PublishRequest struct {
 	Notes     string // plain text, at most 4 KiB
 	Severity  string // "security" or "critical"; anything else counts as normal
 	Immediate bool   // with critical: maintenance windows are skipped
+
+	// Plan is how the release reaches its machines; nil means as the configuration says.
+	Plan *rollout.Plan
+	// Start lets the plan begin at once. Without, it is signed paused.
+	Start bool
 
 	// Expires is how long the release stays believed; zero means as the configuration
 	// says, else as long as root allows.
@@ -68,9 +74,21 @@ type PublishResult struct {
 	Draft         string   `json:"draft,omitempty"`          // file, for DraftOnly
 	Tree          string   `json:"tree"`                     // the static files
 	Already       bool     `json:"already"`                  // it was published, and nothing was changed
+	Waves         []Wave   `json:"waves,omitempty"`          // none: everyone at once
+	Paused        bool     `json:"paused,omitempty"`         // no machine begins before it is started
 	DryRun        bool     `json:"dry_run,omitempty"`        // nothing was changed
 	Blocked       int      `json:"blocked,omitempty"`        // contents that no machine may run
 	Warnings      []string `json:"warnings,omitempty"`       // places that could not be compared
+}
+
+// Wave is one wave of a plan.
+type Wave struct {
+	Name    string    `json:"name"`
+	Rings   []string  `json:"rings,omitempty"`
+	Percent int       `json:"percent,omitempty"`
+	Opens   time.Time `json:"opens"` // never before
+	Gated   bool      `json:"gated"` // and not before its gate is opened
+	Soak    string    `json:"soak,omitempty"`
 }
 
 // SignedBy is a key that signed.
@@ -188,10 +206,11 @@ type signing struct {
 	keys              func(context.Context) ([]keys.Signer, error)
 	dryRun, draftOnly bool
 	draftDir          string
+	orDraft           bool // without a key at hand, leave the draft
 }
 
 func (r *PublishRequest) signing() signing {
-	return signing{r.Keys, r.DryRun, r.DraftOnly, r.DraftDir}
+	return signing{keys: r.Keys, dryRun: r.DryRun, draftOnly: r.DraftOnly, draftDir: r.DraftDir}
 }
 
 // publish signs and publishes what was reviewed, as far as it is to go.
@@ -210,6 +229,9 @@ func (d *drafted) publish(ctx context.Context, s signing) (*PublishResult, error
 	signers, err := d.signers(ctx, s.keys)
 	if err != nil {
 		return nil, err
+	}
+	if len(signers) == 0 && s.orDraft {
+		return d.res, d.writeDraft(s.draftDir, d.m, d.payload, d.res)
 	}
 	if len(signers) == 0 {
 		return nil, fault.New(fault.Usage, "there is no key to sign %s with", d.m.Name()).
@@ -375,6 +397,7 @@ func (r *release) result(m *manifest.Manifest, bs builds) *PublishResult {
 		}
 		res.Artifacts = append(res.Artifacts, one)
 	}
+	res.planned(m.Rollout)
 	if last := r.ch.Latest; last != nil {
 		res.Previous, res.PreviousOrder = last.Release.Version, last.Order().String()
 		for i := range last.Artifacts {
