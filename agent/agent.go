@@ -55,6 +55,9 @@ type Agent struct {
 	nodeMu sync.Mutex // guards node
 	node   *swarm.Node
 
+	channelsMu sync.Mutex // guards channels
+	channels   map[manifest.Channel]*swarm.Channel
+
 	// What follows belongs to the owner.
 	follow  *follow.Follower
 	pin     *state.Pin
@@ -121,7 +124,8 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 		cfg: cfg, log: cfg.Logger, store: store, pin: pin,
 		events: make(chan func()), stop: make(chan struct{}), done: make(chan struct{}),
 		shared: map[manifest.Infohash]manifest.Digest{}, replan: make(chan struct{}, 1),
-		ending: make(chan struct{}, 1), gate: self.NewGate(cfg.Self.Settle),
+		channels: map[manifest.Channel]*swarm.Channel{},
+		ending:   make(chan struct{}, 1), gate: self.NewGate(cfg.Self.Settle),
 	}
 	defer func() {
 		if err != nil {
@@ -160,7 +164,7 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 		channels = append(channels, app.channel)
 	}
 	a.follow = follow.New(follow.Config{
-		Store: store, Pin: pin, Channels: channels, Sources: a.sources, Floor: a.installedFloor, Logger: cfg.Logger,
+		Store: store, Pin: pin, Channels: channels, Sources: a.sources, Floor: a.installedFloor, Stored: a.tellNeighbours, Logger: cfg.Logger,
 		Options: manifest.Options{Clock: cfg.Clock, Build: cfg.Build, TimeFloor: cfg.Time == "floor", AgentVersion: cfg.Version},
 	})
 	if err := a.loadQuietly(ctx); err != nil {

@@ -72,6 +72,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 	})
 	a.do(ctx, a.recoverItself)
+	a.followNeighbours(node)
 	ready := make(chan struct{})
 	g.Go(func() error { a.keepChecking(ctx, ready); return nil })
 	g.Go(func() error { a.keepTelling(ctx, ready); return nil })

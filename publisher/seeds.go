@@ -9,6 +9,7 @@ import (
 
 	"shoal/manifest"
 	"shoal/manifest/tree"
+	"shoal/publisher/repo"
 	"shoal/publisher/tracker"
 	"shoal/swarm"
 )
@@ -26,6 +27,7 @@ const (
 type seeds struct {
 	p    *Publisher
 	node *swarm.Node
+	news *news
 
 	mu   sync.Mutex // guards what follows; others only read
 	have map[[20]byte]*seed
@@ -42,7 +44,7 @@ type seed struct {
 }
 
 func newSeeds(p *Publisher, node *swarm.Node) *seeds {
-	return &seeds{p: p, node: node, have: map[[20]byte]*seed{}}
+	return &seeds{p: p, node: node, news: newNews(p, node), have: map[[20]byte]*seed{}}
 }
 
 // follow seeds what is published until ctx is done. It calls ready after the first round.
@@ -78,7 +80,7 @@ func (s *seeds) follow(ctx context.Context, tr *tracker.Tracker, ready func()) {
 // round brings what is given in line with what is published, and reports whether all
 // of it could be.
 func (s *seeds) round(ctx context.Context, tr *tracker.Tracker, now time.Time) (ok bool) {
-	offered, ok := s.offered()
+	state, offered, ok := s.offered()
 	s.mu.Lock()
 	for hash, old := range s.have {
 		if _, still := offered[hash]; still {
@@ -114,11 +116,16 @@ func (s *seeds) round(ctx context.Context, tr *tracker.Tracker, now time.Time) (
 		s.p.log.Info("seeding", "channel", f.Channel.String(), "version", f.Version,
 			"platform", f.Platform.String(), "infohash", f.payload.Infohash.String(), "length", f.payload.Length)
 	}
+	if state != nil { // whoever hears of it finds the bytes here
+		s.news.update(state)
+		s.register(tr)
+	}
 	return ok
 }
 
-// offered is every payload that a verified manifest of the repository offers.
-func (s *seeds) offered() (map[[20]byte]*seed, bool) {
+// offered is what the repository holds, nil if that cannot be read, and every payload that
+// a verified manifest of it offers.
+func (s *seeds) offered() (*repo.State, map[[20]byte]*seed, bool) {
 	offered := map[[20]byte]*seed{}
 	state, err := s.p.repo.Read()
 	if err != nil {
@@ -128,7 +135,7 @@ func (s *seeds) offered() (map[[20]byte]*seed, bool) {
 		for hash, h := range s.have { // a repository that cannot be read withdraws nothing
 			offered[hash] = h
 		}
-		return offered, false
+		return nil, offered, false
 	}
 	ok := true
 	for _, ch := range state.Channels {
@@ -146,7 +153,7 @@ func (s *seeds) offered() (map[[20]byte]*seed, bool) {
 			}
 		}
 	}
-	return offered, ok
+	return state, offered, ok
 }
 
 // start checks a payload against what was signed and gives it away.
@@ -177,7 +184,7 @@ func (s *seeds) register(tr *tracker.Tracker) {
 		list = append(list, tracker.Torrent{Infohash: hash, Origin: h.serving})
 	}
 	s.mu.Unlock()
-	tr.Set(list)
+	tr.Set(append(list, s.news.torrents()...))
 }
 
 // retire stops giving what has not been on offer for a while.

@@ -148,4 +148,3 @@ func TestFollowTwice(t *testing.T) {
 		t.Error("a closed node follows")
 	}
 }
-

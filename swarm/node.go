@@ -140,6 +140,9 @@ func (n *Node) engineConfig(c Config) *torrent.ClientConfig {
 	e.Callbacks.ReadExtendedHandshake = func(pc *torrent.PeerConn, m *pp.ExtendedHandshakeMessage) {
 		n.peerIntroduced(pc, m)
 		n.followerIntroduced(pc, m)
+		if m.MetadataSize > MaxInfoSize {
+			m.MetadataSize = 0 // the engine would reserve so much
+		}
 	}
 	e.Callbacks.PeerConnReadExtensionMessage = append(e.Callbacks.PeerConnReadExtensionMessage, n.followerSaid)
 	e.Callbacks.ReceivedUsefulData = append(e.Callbacks.ReceivedUsefulData, n.peerDelivered)

@@ -266,6 +266,10 @@ func (n *Node) acquainted() []netip.AddrPort {
 	return all
 }
 
+// Acquainted reports whether the node has neighbours in its channels: it may then find
+// peers that nobody named.
+func (n *Node) Acquainted() bool { return len(n.acquainted()) > 0 }
+
 // meet has a share hear of the neighbours in the node's channels.
 func (s *share) meet() {
 	for _, a := range s.n.acquainted() {

@@ -32,7 +32,8 @@ const (
 	// After this long without a byte from any peer the payload is taken from a web
 	// server; each machine waits a different time, so that a fleet does not come at once.
 	minIdle, maxIdle = 20 * time.Second, 40 * time.Second
-	minRate          = 1 << 10 // bytes per second
+	minRate          = 1 << 10          // bytes per second
+	infoPatience     = 30 * time.Second // for a peer that has an info dict
 )
 
 // Acquirer knows where payloads are to be had. Its fields do not change once it is used;
@@ -92,7 +93,7 @@ func (a *Acquirer) Open(ctx context.Context, w Wanted, tell func(Progress)) (f *
 		}
 		failed.add(err)
 	}
-	if info == nil || len(a.Peers) == 0 && len(a.Trackers) == 0 {
+	if info == nil || !a.peersKnown() {
 		if failed.err != nil {
 			return nil, false, failed.err
 		}
@@ -188,7 +189,41 @@ func (a *Acquirer) Info(ctx context.Context, p *manifest.Payload) (*swarm.Info, 
 	if bad != nil {
 		return nil, bad
 	}
-	return nil, fault.New(fault.Unreachable, "no source has the info dict of this release: %w", missing)
+	info, err := a.infoFromPeers(ctx, ref)
+	switch {
+	case err == nil:
+		return info, coded(durable.WriteFile(kept, info.Bytes(), 0o600), "keeping the info dict")
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	}
+	return nil, fault.New(fault.Unreachable, "nobody has the info dict of this release: %w", errors.Join(missing, err))
+}
+
+// peersKnown reports whether there is anybody who could be asked for peers, or is one.
+func (a *Acquirer) peersKnown() bool {
+	if len(a.Peers)+len(a.Trackers) > 0 {
+		return true
+	}
+	node, err := a.Node()
+	return err == nil && node.Acquainted()
+}
+
+// infoFromPeers asks peers, where no source has it.
+func (a *Acquirer) infoFromPeers(ctx context.Context, ref swarm.Ref) (*swarm.Info, error) {
+	if !a.peersKnown() {
+		return nil, errors.New("no peer is known")
+	}
+	node, err := a.Node()
+	if err != nil {
+		return nil, err
+	}
+	patience := infoPatience
+	if a.Idle > 0 {
+		patience = a.Idle
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return node.FetchInfo(ctx, ref, swarm.FetchOptions{Trackers: a.Trackers, Peers: a.Peers})
 }
 
 func readInfo(path string) ([]byte, error) {

@@ -12,8 +12,8 @@ import (
 	"shoal/manifest/tree"
 )
 
-// run is one cycle under way. All of it holds f.mu but where it waits for sources;
-// only cycles change what is trusted, and there is one at a time.
+// run is one cycle under way, of which there is one at a time. All of it holds f.mu but
+// where it waits for sources; meanwhile only [Follower.Take] changes what is trusted.
 type run struct {
 	f      *Follower
 	ctx    context.Context // the cycle's
@@ -103,14 +103,21 @@ func (r *run) roots() error {
 		doc := fmt.Sprintf("root %d", next)
 		var more []*member
 		var accepted []byte // by this round
-		for _, a := range r.ask(asking, tree.Root(next), manifest.MaxRoot) {
+		answers := r.ask(asking, tree.Root(next), manifest.MaxRoot)
+		if r.f.trust == nil {
+			return errUnstored
+		}
+		if t.RootVersion() >= next { // a neighbour was quicker
+			accepted = t.Snapshot().Roots[next-1]
+		}
+		for _, a := range answers {
 			switch {
 			case errors.Is(a.err, fault.NotFound): // the end of this source's chain
 			case a.err != nil:
 				r.drop(a.from, doc, a.err)
-			case t.RootVersion() == next && same(a.doc, accepted):
+			case t.RootVersion() >= next && same(a.doc, accepted):
 				more = append(more, a.from)
-			case t.RootVersion() == next:
+			case t.RootVersion() >= next:
 				r.drop(a.from, doc, fault.New(fault.RootChain, "root %d differs from the one that was just accepted", next))
 			default:
 				events, err := t.UpdateRoot(a.doc)
@@ -174,7 +181,12 @@ func (r *run) channel(ch manifest.Channel) Outcome {
 	var good []*member
 	var failed failures
 	doc := "manifest " + ch.String()
-	for _, a := range r.ask(r.live, tree.Manifest(ch), manifest.MaxManifest) {
+	answers := r.ask(r.live, tree.Manifest(ch), manifest.MaxManifest)
+	if r.f.trust == nil {
+		out.Err, r.unstored = errUnstored, errUnstored
+		return out
+	}
+	for _, a := range answers {
 		err := a.err
 		var v *manifest.Verified
 		if err == nil {
@@ -257,7 +269,11 @@ func (r *run) beacon(cycle *manifest.Cycle, ch manifest.Channel, good []*member)
 	if freshness == manifest.FreshNone {
 		return freshness
 	}
-	for _, a := range r.ask(good, tree.Beacon(ch), manifest.MaxBeacon) {
+	answers := r.ask(good, tree.Beacon(ch), manifest.MaxBeacon)
+	if r.f.trust == nil {
+		return freshness // and storing fails
+	}
+	for _, a := range answers {
 		if a.err != nil {
 			r.tell(a.from, "beacon "+ch.String(), a.err)
 			continue

@@ -40,6 +40,9 @@ type Config struct {
 	// Floor is what else this machine knows of the past, used when its state is lost:
 	// such as what it once installed. It may be nil.
 	Floor func(manifest.Channel) manifest.Order
+	// Stored, unless nil, is called when something was stored, with the follower's lock
+	// held.
+	Stored func()
 	// Logger receives progress. If nil, nothing is logged.
 	Logger *slog.Logger
 }
@@ -246,13 +249,23 @@ func (f *Follower) answered(m *member, err error) {
 }
 
 func (f *Follower) save() error {
+	if f.trust == nil {
+		return errUnstored
+	}
 	err := f.c.Store.Save(f.trust.Snapshot(), f.local)
 	if err != nil {
 		// What is not stored must not be acted on: begin again from the disk.
 		f.trust = nil
+		return err
 	}
-	return err
+	if f.c.Stored != nil {
+		f.c.Stored()
+	}
+	return nil
 }
+
+// errUnstored is for a cycle during which what a neighbour gave could not be stored.
+var errUnstored = fault.New(fault.IO, "what is trusted could not be stored")
 
 // Reread verifies what is on disk from its first byte, and returns it: for the last
 // question before something is installed.

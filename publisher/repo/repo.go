@@ -256,7 +256,7 @@ func (r *Repo) Root() (*manifest.Root, error) {
 // Stamp changes whenever a document of the tree does. It is cheap: nothing is opened.
 func (r *Repo) Stamp() (string, error) {
 	var stamp []byte
-	for _, dir := range []string{"root", "m"} {
+	for _, dir := range []string{"root", "m", "b"} {
 		err := filepath.WalkDir(filepath.Join(r.Tree(), dir), func(path string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {
 				return ignoreGone(err)

@@ -109,6 +109,26 @@ type Name struct {
 	Number uint64 // a root's version, a manifest's sequence, a beacon's issued
 }
 
+// Holding is a head and the documents that it names, for a [Board].
+type Holding struct {
+	Head
+	Roots                            [][]byte // from version 1
+	ManifestEnvelope, BeaconEnvelope []byte
+}
+
+// Document returns the document of a name, or nil.
+func (h *Holding) Document(n Name) []byte {
+	switch {
+	case n.Kind == Root && n.Number >= 1 && n.Number <= uint64(len(h.Roots)):
+		return h.Roots[n.Number-1]
+	case n.Kind == Manifest && n.Number != 0 && Order{n.Epoch, n.Number} == h.Order:
+		return h.ManifestEnvelope
+	case n.Kind == Beacon && n.Number != 0 && n.Number == h.Beacon:
+		return h.BeaconEnvelope
+	}
+	return nil
+}
+
 // Document is what a neighbour gave.
 type Document struct {
 	Name   Name

@@ -29,11 +29,12 @@ const (
 	maxTransfer  = 2 * time.Minute
 	firstPause   = 5 * time.Second // for who stalled; it doubles
 	maxPause     = 10 * time.Minute
-	passedFor    = 5 * time.Minute // a document that was not taken is not asked for again
+	passedPause  = 250 * time.Millisecond // for who gave what was not taken; it doubles
+	passedFor    = 5 * time.Minute        // a document that was not taken is not asked for again
 	maxPassed    = 256
 	maxRefused   = 16 // of one neighbour
 	farFromNow   = time.Hour
-	maxHeadsTold = 4 // a second, to one neighbour
+	maxHeadsTold = 10 // a second, to one neighbour
 )
 
 // key is what tells documents apart that are asked for.
@@ -60,6 +61,7 @@ type relation struct {
 
 	fetching *transfer
 	stalls   int
+	passed   int               // documents in a row that were not taken
 	paused   time.Time         // until then nothing is asked of it
 	refused  map[key]time.Time // what it gave and nobody should have, until when
 }
@@ -190,7 +192,7 @@ func (m *Member) conclude(j judgement, now time.Time) {
 	t.from.fetching = nil
 	switch j.v {
 	case Taken:
-		t.from.stalls = 0
+		t.from.stalls, t.from.passed = 0, 0
 		m.count(func(st *Stats) { st.Taken++ })
 		m.look()
 	case Faulty:
@@ -202,6 +204,9 @@ func (m *Member) conclude(j judgement, now time.Time) {
 		} else {
 			remember(t.from.refused, maxRefused, t.key, now)
 		}
+		// An honest neighbour rarely has two such; one that is not could go on for ever.
+		t.from.paused = now.Add(min(passedPause<<min(t.from.passed, 10), maxPause))
+		t.from.passed++
 		m.look()
 	}
 }

@@ -1,0 +1,34 @@
+package agent
+
+import (
+	"testing"
+
+	"shoal/agent/agenttest"
+	"shoal/manifest"
+)
+
+// A release comes from a neighbour alone: the news of it, the info dict and the bytes.
+// Who brings it got it from a bundle, and neither reaches any source.
+func TestNeighboursAreEnough(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped with -short: a swarm")
+	}
+	next := agenttest.Large("2", 0)
+	one, two := newBench(t), newBench(t)
+	one.Release(stable, 2, next)
+	path := one.Bundle()
+	one.cfg.Sources.Publisher, two.cfg.Sources.Publisher = "http://127.0.0.1:1", "http://127.0.0.1:1"
+	defer one.run()()
+	one.until("running", func(*AppStatus) bool { return true })
+	two.cfg.Peers, two.cfg.Origins = []string{one.status().Listen}, []string{"127.0.0.1:1"}
+	defer two.run()()
+	if _, err := one.connect().Import(t.Context(), path, nil); err != nil {
+		t.Fatal(err)
+	}
+	one.installed(next)
+	two.until("version 1.0.2", func(s *AppStatus) bool { return s.Version == "1.0.2" && s.State == manifest.StateHealthy })
+	two.installed(next)
+	if got := two.status().Apps[0].Update.Bytes; got.LAN != int64(len(next)) {
+		t.Errorf("bytes %+v, want all %d from the neighbour", got, len(next))
+	}
+}
