@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"shoal/internal/fault"
+	"shoal/keys"
 	"shoal/manifest"
 	"shoal/publisher/fleet"
 	"shoal/publisher/rollout"
@@ -56,6 +57,8 @@ type Config struct {
 type KeysConfig struct {
 	// Release keys sign releases when a request names no key.
 	Release []string
+	// Beacon signs beacons; may be empty.
+	Beacon string
 	// PassphraseFile holds their passphrase where nobody can be asked; may be empty.
 	PassphraseFile string
 }
@@ -90,6 +93,9 @@ type ServeConfig struct {
 	Up int64
 	// LAN says whether and where machines on the publisher's own networks are looked for.
 	LAN swarm.LAN
+	// Beacon signs beacons: Serve then steers the rollouts of the channels whose root names
+	// it. If nil, nobody does.
+	Beacon keys.Signer
 }
 
 // Validate reports what is wrong with c, with the code config.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -17,6 +18,7 @@ import (
 	"shoal/publisher/fleet"
 	"shoal/publisher/gate"
 	"shoal/publisher/origin"
+	"shoal/publisher/rollout"
 	"shoal/publisher/tracker"
 	"shoal/swarm"
 )
@@ -41,12 +43,13 @@ type Serving struct {
 	Scheme   string // of HTTP: "http" or "https"
 	Keyed    bool   // the fleet has a key
 	OpenData bool   // and strangers read its releases all the same
+	Steers   bool   // it has the beacon key, and opens gates
 }
 
 // Serve is the origin: it serves the repository's tree over HTTP, seeds what current
 // manifests offer and answers for it as a tracker. In a fleet with a key all of that is
 // for members alone, over TLS. What is published while it runs is served within about a
-// second. It returns when ctx is done, with nil, or when it
+// second. With the beacon's key it steers the rollouts. It returns when ctx is done, with nil, or when it
 // cannot go on. ready, unless nil, is called once, when all that is published already
 // is served.
 func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
@@ -88,6 +91,13 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 		return err
 	}
 	defer reports.Close()
+	var steering *rollout.Controller
+	if key := p.cfg.Serve.Beacon; key != nil {
+		if steering, err = p.openController(key, reports); err != nil {
+			return err
+		}
+		defer steering.Close()
+	}
 	commands, err := control.Listen(p.cfg.Store)
 	if err != nil {
 		return fault.New(fault.IO, "listening for commands: %w", err)
@@ -110,6 +120,7 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 	}
 	serving := Serving{
 		HTTP: s.http, Swarm: node.Addr(), Scheme: p.cfg.scheme(s.keyed), Keyed: s.keyed, OpenData: s.keyed && s.openData,
+		Steers: steering != nil,
 	}
 	doors := gate.New(ln, maxConns, maxConnsFrom)
 	var door net.Listener = doors
@@ -122,7 +133,9 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 		MaxHeaderBytes: maxHeader, ErrorLog: slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
 
-	local := &http.Server{Handler: control.Handler(reports.Commands()), ReadHeaderTimeout: headerTimeout}
+	told := reports.Commands()
+	maps.Copy(told, p.steeringCommands(steering, reports))
+	local := &http.Server{Handler: control.Handler(told), ReadHeaderTimeout: headerTimeout}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		if err := local.Serve(commands); !errors.Is(err, http.ErrServerClosed) {
@@ -148,6 +161,9 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 		return nil
 	})
 	g.Go(func() error { where.follow(ctx); return nil })
+	if steering != nil {
+		g.Go(func() error { steering.Run(ctx); return nil })
+	}
 	g.Go(func() error {
 		s.seeds.follow(ctx, s.tracker, func() {
 			serving.Seeds = s.seeds.count()

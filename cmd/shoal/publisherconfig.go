@@ -8,8 +8,10 @@ import (
 	"strings"
 
 	"shoal/cmd/shoal/internal/config"
+	"shoal/cmd/shoal/internal/units"
 	"shoal/internal/fault"
 	"shoal/publisher"
+	"shoal/publisher/rollout"
 	"shoal/swarm"
 )
 
@@ -30,6 +32,7 @@ func (c *cli) publisherConfig() (publisher.Config, error) {
 	cfg.Keys.PassphraseFile = beside(loaded.Origins["keys.passphrase_file"], cfg.Keys.PassphraseFile)
 	cfg.FleetKeyFile = beside(loaded.Origins["fleet_key_file"], cfg.FleetKeyFile)
 	cfg.FleetCredentials = c.getenv("CREDENTIALS_DIRECTORY")
+	cfg.Keys.Beacon = refBeside(loaded.Origins["keys.beacon"], cfg.Keys.Beacon)
 	for i, ref := range cfg.Keys.Release {
 		cfg.Keys.Release[i] = refBeside(loaded.Origins["keys.release"], ref)
 	}
@@ -46,16 +49,31 @@ func (c *cli) publisherConfig() (publisher.Config, error) {
 func publisherFromFile(f config.Publisher) publisher.Config {
 	cfg := publisher.Config{
 		App: f.App, Store: f.Store, Mirrors: slices.Clone(f.Mirrors), FleetKeyFile: f.FleetKeyFile, Approve: f.Approve,
-		Keys: publisher.KeysConfig{Release: append([]string(nil), f.Keys.Release...), PassphraseFile: f.Keys.PassphraseFile},
+		Keys: publisher.KeysConfig{Release: append([]string(nil), f.Keys.Release...), Beacon: f.Keys.Beacon, PassphraseFile: f.Keys.PassphraseFile},
 		Serve: publisher.ServeConfig{
 			Listen: f.Serve.Listen, Swarm: f.Serve.Swarm, PublicURL: f.Serve.PublicURL, Up: f.Serve.Up.Bytes(),
 			TLS: f.Serve.TLS, OpenData: f.Serve.OpenData, LAN: swarm.LAN(f.Serve.LAN),
 		},
 	}
 	for _, ch := range f.Channels {
-		cfg.Channels = append(cfg.Channels, publisher.ChannelConfig{Name: ch.Name, Expires: ch.Expires.Duration()})
+		cfg.Channels = append(cfg.Channels, publisher.ChannelConfig{
+			Name: ch.Name, Expires: ch.Expires.Duration(), Rollout: planFrom(ch.Rollout),
+		})
 	}
 	return cfg
+}
+
+func planFrom(r config.Rollout) rollout.Plan {
+	return rollout.Plan{Waves: slices.Clone(r.Waves), Soak: r.Soak.Duration(), StopAtFailed: wholePercent(r.StopAtFailed)}
+}
+
+// wholePercent is p in percent: a plan takes whole ones, and a part is cut off, since to
+// stop early is the careful side.
+func wholePercent(p units.Percent) int {
+	if p == 0 {
+		return 0
+	}
+	return max(1, int(p.Share()*100+1e-9))
 }
 
 // beside makes a path that a configuration file says absolute: it is meant from that

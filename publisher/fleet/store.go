@@ -44,8 +44,10 @@ const (
 	ForgetAfter   = 90 * 24 * time.Hour // a machine is then forgotten, and so is an event
 )
 
+// DBFile is the store's file, in the publisher's own.
+const DBFile = "fleet.db"
+
 const (
-	dbFile      = "fleet.db"
 	schema      = 1
 	openWait    = 200 * time.Millisecond // for the lock of the database
 	commitEvery = 200 * time.Millisecond
@@ -145,7 +147,7 @@ func Open(cfg Config) (_ *Store, err error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	path := filepath.Join(cfg.Dir, dbFile)
+	path := filepath.Join(cfg.Dir, DBFile)
 	s.db, err = bolt.Open(path, 0o600, &bolt.Options{Timeout: openWait, NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
@@ -197,13 +199,13 @@ func (s *Store) prepare(tx *bolt.Tx) error {
 			return err
 		}
 	} else if len(v) != 8 || binary.BigEndian.Uint64(v) != schema {
-		return fault.New(fault.IO, "%s was written by another version of shoal", dbFile).Do("use that version, or move the file away")
+		return fault.New(fault.IO, "%s was written by another version of shoal", DBFile).Do("use that version, or move the file away")
 	}
 	repo := s.cfg.Repo.String()
 	if v := meta.Get([]byte("repo")); v == nil {
 		return meta.Put([]byte("repo"), []byte(repo))
 	} else if string(v) != repo {
-		return fault.New(fault.PinMismatch, "%s is of the fleet %s, this is %s", dbFile, v, repo)
+		return fault.New(fault.PinMismatch, "%s is of the fleet %s, this is %s", DBFile, v, repo)
 	}
 	return nil
 }

@@ -308,9 +308,9 @@ func failure(doing string, err error) error {
 	return fault.New(fault.IO, "%s: %w", doing, err)
 }
 
-// Beacon returns the envelope of ch's beacon. Where there is none the error matches
+// StoredBeacon returns the envelope of ch's beacon. Where there is none the error matches
 // fs.ErrNotExist.
-func (r *Repo) Beacon(ch manifest.Channel) ([]byte, error) {
+func (r *Repo) StoredBeacon(ch manifest.Channel) ([]byte, error) {
 	return r.read(tree.Beacon(ch), manifest.MaxBeacon)
 }
 

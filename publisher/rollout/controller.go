@@ -265,7 +265,7 @@ func (c *Controller) published(ch *repo.Channel) (*published, error) {
 	if p := c.beacons[ch.Name]; p != nil {
 		return p, nil
 	}
-	env, err := c.c.Repo.Beacon(ch.Name)
+	env, err := c.c.Repo.StoredBeacon(ch.Name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -413,7 +413,7 @@ func Peek(r *repo.Repo, dir string, name manifest.Channel, counts Counter, now t
 	if ch.Held == nil {
 		return nil, fault.New(fault.NotFound, "%s offers nothing that machines would take", name).Do("shoal release list --channel %s", name)
 	}
-	env, err := r.Beacon(name)
+	env, err := r.StoredBeacon(name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}

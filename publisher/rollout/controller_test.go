@@ -154,7 +154,7 @@ func (s *site) sees() manifest.Brake {
 	if _, _, err := cycle.Manifest(stable, env); err != nil {
 		s.t.Fatal(err)
 	}
-	beacon, err := s.repo.Beacon(stable)
+	beacon, err := s.repo.StoredBeacon(stable)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -373,7 +373,7 @@ func TestOnlyTheKeyThatRootNames(t *testing.T) {
 		_, stop := s.run()
 		defer stop()
 		pass(s.every)
-		before, err := s.repo.Beacon(stable)
+		before, err := s.repo.StoredBeacon(stable)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -383,7 +383,7 @@ func TestOnlyTheKeyThatRootNames(t *testing.T) {
 			r.Channels[0].Beacon = &beacon
 		})))
 		pass(72 * time.Hour)
-		if after, err := s.repo.Beacon(stable); err != nil || !bytes.Equal(after, before) {
+		if after, err := s.repo.StoredBeacon(stable); err != nil || !bytes.Equal(after, before) {
 			t.Errorf("a beacon by the old key was signed after root 2, %v", err)
 		}
 	})

@@ -18,6 +18,7 @@ type Publisher struct {
 // Keyring names the keys that sign.
 type Keyring struct {
 	Release        []string `yaml:"release" mapstructure:"release" doc:"sign releases; a relative path is beside this file"`
+	Beacon         string   `yaml:"beacon" mapstructure:"beacon" doc:"signs beacons: shoal serve then opens gates and holds rollouts; empty: it does not"`
 	PassphraseFile string   `yaml:"passphrase_file" mapstructure:"passphrase_file" doc:"the keys' passphrase, where nobody can be asked"`
 }
 
@@ -25,6 +26,14 @@ type Keyring struct {
 type Channel struct {
 	Name    string         `yaml:"name" mapstructure:"name"`
 	Expires units.Duration `yaml:"expires" mapstructure:"expires" doc:"how long a release stays believed"`
+	Rollout Rollout        `yaml:"rollout" mapstructure:"rollout" doc:"how a release reaches the machines, unless publish says otherwise"`
+}
+
+// Rollout is a channel's usual plan.
+type Rollout struct {
+	Waves        []string       `yaml:"waves" mapstructure:"waves" doc:"such as [ring:canary, 10%, 50%, 100%]; none: everyone at once"`
+	Soak         units.Duration `yaml:"soak" mapstructure:"soak" doc:"the least time a wave stands before the next opens; 0 means 30m"`
+	StopAtFailed units.Percent  `yaml:"stop_at_failed" mapstructure:"stop_at_failed" doc:"failed machines at which the rollout is held; 0% means 5%"`
 }
 
 // Serve says how releases are given away.
