@@ -322,7 +322,7 @@ func (p *push) channel(ch *repo.Channel) error {
 	}
 	m := ch.Latest
 	p.report.Channels = append(p.report.Channels, Channel{ch.Name.String(), m.Release.Version, m.Epoch, m.Sequence, changed})
-	beacon, err := p.r.Beacon(ch.Name)
+	beacon, err := p.r.StoredBeacon(ch.Name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
