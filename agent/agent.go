@@ -13,6 +13,7 @@ import (
 	"shoal/agent/apply"
 	"shoal/agent/cache"
 	"shoal/agent/follow"
+	"shoal/agent/report"
 	"shoal/agent/self"
 	"shoal/agent/source"
 	"shoal/agent/state"
@@ -38,6 +39,7 @@ type Agent struct {
 	engine  *apply.Engine
 	member  *fleet.Member // nil in an open fleet
 	sources []source.Source
+	reports *report.Reporter
 
 	ctx       context.Context // of everything in the background; from Open to Close
 	cancel    context.CancelFunc
@@ -144,6 +146,9 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 		return nil, err
 	}
 	if a.sources, err = openSources(cfg, a.member); err != nil {
+		return nil, err
+	}
+	if a.reports, err = a.reporter(key); err != nil {
 		return nil, err
 	}
 	if a.cache, err = cache.Open(cfg.CacheDir, cache.Options{MaxFile: cfg.Disk.Cache, Reserve: cfg.Disk.Reserve}); err != nil {
@@ -350,6 +355,7 @@ func (a *Agent) recover() {
 
 // note keeps events for the status.
 func (a *Agent) note(events ...manifest.Event) {
+	a.reports.Note(events...)
 	for _, e := range events {
 		if n := len(a.recent); n > 0 && a.recent[n-1].Event == e {
 			a.recent[n-1].At = a.cfg.Clock().UTC() // again

@@ -70,6 +70,8 @@ type Config struct {
 
 	// Check says how often sources are asked.
 	Check CheckConfig
+	// Reports says who is told how this machine stands.
+	Reports ReportsConfig
 	// Time is "system" (also empty) or "floor", for machines whose clock nobody should trust.
 	Time string
 	// Labels are this machine's own words about itself; the ones named "ring" place it in a rollout's rings.
@@ -112,6 +114,13 @@ type Sources struct {
 type CheckConfig struct {
 	Every  time.Duration // mean time between checks; zero means [DefaultCheckEvery]
 	Jitter float64       // share of Every by which a check may be early or late, 0..1; zero means [DefaultJitter]
+}
+
+// ReportsConfig says who is told how this machine stands.
+type ReportsConfig struct {
+	Disabled bool
+	To       []string      // base URLs of publishers that serve; empty means the one of Sources, if it is one
+	Every    time.Duration // mean time between two reports when nothing changes; zero means [report.DefaultEvery]
 }
 
 // Limits bound the swarm; bytes per second, zero is no limit.
@@ -268,6 +277,14 @@ func (c Config) validate() error {
 	}
 	if c.Check.Jitter < 0 || c.Check.Jitter > 1 {
 		return bad("check.jitter %v is not a share between 0 and 1", c.Check.Jitter)
+	}
+	for _, to := range c.Reports.To {
+		if u, err := url.Parse(to); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return bad("reports.to: %q is not a base URL such as https://updates.acme.lan:7800", to)
+		}
+	}
+	if c.Reports.Every < 0 || c.Reports.Every > 0 && c.Reports.Every < time.Second {
+		return bad("reports.every %s is below one second", c.Reports.Every)
 	}
 	if c.Time != "system" && c.Time != "floor" {
 		return bad("time %q is neither system nor floor", c.Time)

@@ -23,6 +23,7 @@ type Handle interface {
 	Revert(ctx context.Context, app, version string) (*Reverted, error)
 	Stored(ctx context.Context) ([]Stored, error)
 	Drop(ctx context.Context, which []string) (*Dropped, error)
+	Report(ctx context.Context) (json.RawMessage, error)
 	// Serving reports whether the agent goes on when the command ends.
 	Serving() bool
 	Close() error
@@ -118,6 +119,11 @@ func (r remote) Stored(ctx context.Context) ([]Stored, error) {
 func (r remote) Drop(ctx context.Context, which []string) (*Dropped, error) {
 	var dropped Dropped
 	return &dropped, r.c.Do(ctx, "cache-rm", DropRequest{which}, nil, &dropped)
+}
+
+func (r remote) Report(ctx context.Context) (json.RawMessage, error) {
+	var env json.RawMessage
+	return env, r.c.Do(ctx, "report", struct{}{}, nil, &env)
 }
 
 // CurrentStatus is the running agent's status, else how things were when one last ran.

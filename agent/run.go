@@ -76,6 +76,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	ready := make(chan struct{})
 	g.Go(func() error { a.keepChecking(ctx, ready); return nil })
 	g.Go(func() error { a.keepTelling(ctx, ready); return nil })
+	g.Go(func() error { a.reports.Run(ctx); return nil })
 	err = g.Wait()
 	a.log.Info("agent stopped")
 	return err
@@ -255,6 +256,7 @@ func (a *Agent) commands() map[string]control.Command {
 		"examine": command(func(context.Context, struct{}) (any, error) {
 			return &Examined{Inside: true, Findings: a.cfg.examine()}, nil
 		}),
+		"report":    command(func(ctx context.Context, _ struct{}) (any, error) { return a.Report(ctx) }),
 		"read-join": command(func(ctx context.Context, _ struct{}) (any, error) { return nil, a.readJoin(ctx) }),
 	}
 }

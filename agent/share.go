@@ -113,6 +113,7 @@ func (a *Agent) publish() {
 		s.Apps = append(s.Apps, as)
 	}
 	a.published.Store(s)
+	a.reports.Changed()
 	a.saveStatus()
 }
 
@@ -136,6 +137,7 @@ func (a *Agent) Status() *Status {
 	if s.Running = a.serving.Load(); s.Running {
 		s.PID = os.Getpid()
 	}
+	s.Reports = a.reports.Status()
 	return &s
 }
 

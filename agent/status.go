@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"shoal/agent/report"
 	"shoal/internal/durable"
 	"shoal/internal/fault"
 	"shoal/keys"
@@ -22,20 +23,21 @@ const (
 
 // Status is what an agent says of itself.
 type Status struct {
-	Fleet       string      `json:"fleet"` // sha256:...
-	TOFU        bool        `json:"tofu"`  // the fleet id itself came over the network
-	Agent       keys.ID     `json:"agent"`
-	Version     string      `json:"agent_version"`
-	Running     bool        `json:"running"` // false: this is how things were when an agent last ran
-	PID         int         `json:"pid,omitempty"`
-	Listen      string      `json:"listen,omitempty"` // where peers reach it
-	RootVersion int64       `json:"root_version"`
-	RootExpires time.Time   `json:"root_expires,omitzero"`
-	FreezeCheck bool        `json:"freeze_detection"` // false with time: floor
-	StateLost   bool        `json:"state_lost"`       // not acknowledged yet
-	Apps        []AppStatus `json:"apps"`
-	Events      []Event     `json:"events"` // latest last
-	Updated     time.Time   `json:"updated"`
+	Fleet       string          `json:"fleet"` // sha256:...
+	TOFU        bool            `json:"tofu"`  // the fleet id itself came over the network
+	Agent       keys.ID         `json:"agent"`
+	Version     string          `json:"agent_version"`
+	Running     bool            `json:"running"` // false: this is how things were when an agent last ran
+	PID         int             `json:"pid,omitempty"`
+	Listen      string          `json:"listen,omitempty"` // where peers reach it
+	RootVersion int64           `json:"root_version"`
+	RootExpires time.Time       `json:"root_expires,omitzero"`
+	FreezeCheck bool            `json:"freeze_detection"` // false with time: floor
+	StateLost   bool            `json:"state_lost"`       // not acknowledged yet
+	Apps        []AppStatus     `json:"apps"`
+	Events      []Event         `json:"events"`            // latest last
+	Reports     []report.Status `json:"reports,omitempty"` // how telling the publisher of all this stands
+	Updated     time.Time       `json:"updated"`
 }
 
 // AppStatus is how one app stands.

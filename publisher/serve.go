@@ -135,8 +135,11 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 
 	told := reports.Commands()
 	maps.Copy(told, p.steeringCommands(steering, reports))
-	local := &http.Server{Handler: control.Handler(told), ReadHeaderTimeout: headerTimeout}
 	g, ctx := errgroup.WithContext(ctx)
+	local := &http.Server{
+		Handler: control.Handler(told), ReadHeaderTimeout: headerTimeout,
+		BaseContext: func(net.Listener) context.Context { return ctx }, // who waits for news does not keep us
+	}
 	g.Go(func() error {
 		if err := local.Serve(commands); !errors.Is(err, http.ErrServerClosed) {
 			return fault.New(fault.IO, "listening for commands: %w", err)

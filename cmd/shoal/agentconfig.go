@@ -47,6 +47,7 @@ func agentFromFile(f config.Agent) agent.Config {
 		Sources:         agent.Sources{Publisher: f.Sources.Publisher, Mirrors: f.Sources.Mirrors, LAN: swarm.LAN(f.Sources.LAN)},
 		Check:           agent.CheckConfig{Every: f.Check.Every.Duration(), Jitter: f.Check.Jitter.Share()},
 		Disk:            agent.Disk{Cache: f.Disk.Cache.Bytes(), Reserve: f.Disk.Reserve.Bytes()},
+		Reports:         agent.ReportsConfig{Disabled: !f.Reports.Enabled, To: f.Reports.To, Every: f.Reports.Every.Duration()},
 		SeedAfterUpdate: f.SeedAfterUpdate.Duration(),
 		Self:            agent.SelfConfig{Settle: f.Settle.Duration()},
 		Limits: agent.Limits{

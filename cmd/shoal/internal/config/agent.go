@@ -17,6 +17,7 @@ type Agent struct {
 	Time            string         `yaml:"time" mapstructure:"time" doc:"system, or floor where no clock can be trusted"`
 	Labels          []Label        `yaml:"labels" mapstructure:"labels" doc:"this machine's own words about itself; ring places it in a rollout"`
 	Sources         Sources        `yaml:"sources" mapstructure:"sources" doc:"where documents come from: base URLs, or directories"`
+	Reports         Reports        `yaml:"reports" mapstructure:"reports" doc:"telling the publisher how this machine stands, and why"`
 	Limits          Limits         `yaml:"limits" mapstructure:"limits" doc:"bytes per second; 0 is no limit; LAN is apart from the rest"`
 	Disk            Disk           `yaml:"disk" mapstructure:"disk" doc:"the cache of downloads"`
 	SeedAfterUpdate units.Duration `yaml:"seed_after_update" mapstructure:"seed_after_update" doc:"how long a replaced release is still given to neighbours"`
@@ -113,6 +114,13 @@ type LAN struct {
 	Interfaces []string `yaml:"interfaces" mapstructure:"interfaces" doc:"such as eth* or, to leave some out, !docker*; empty is every one with multicast"`
 }
 
+// Reports says who is told how a machine stands.
+type Reports struct {
+	Enabled bool           `yaml:"enabled" mapstructure:"enabled" doc:"report, signed with this machine's own key"`
+	To      []string       `yaml:"to" mapstructure:"to" doc:"base URLs of shoal serve; empty means sources.publisher"`
+	Every   units.Duration `yaml:"every" mapstructure:"every" doc:"mean time between two reports when nothing changes"`
+}
+
 // Limits bound what the agent takes from the network.
 type Limits struct {
 	Up      units.Size `yaml:"up" mapstructure:"up"`
@@ -141,6 +149,7 @@ func DefaultAgent() Agent {
 		Check:           Check{Every: units.Duration(15 * minute), Jitter: 0.2},
 		Time:            "system",
 		Sources:         Sources{LAN: LAN{Enabled: true}},
+		Reports:         Reports{Enabled: true, Every: units.Duration(10 * minute)},
 		Disk:            Disk{Cache: 2e9, Reserve: 500e6},
 		SeedAfterUpdate: units.Duration(24 * 60 * minute),
 		Settle:          units.Duration(minute),
