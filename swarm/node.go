@@ -127,6 +127,9 @@ func (n *Node) engineConfig(c Config) *torrent.ClientConfig {
 	e.TorrentPeersHighWater = max(200, 4*c.MaxPeers)
 	e.DialRateLimiter = rate.NewLimiter(100, 100)
 	e.DropDuplicatePeerIds = true
+	// The engine looks no further than that much of what is wanted, and counts what nobody
+	// offers yet too: with a seed that offers piece by piece it would ask for nothing.
+	e.MaxUnverifiedBytes = 0
 
 	// Everyone serves everyone, also once it has everything; without this the engine
 	// chokes whoever does not give back.

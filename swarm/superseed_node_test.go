@@ -82,3 +82,16 @@ func TestSuperSeedPeersThatDoNotMeet(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// A release of more than 64 MiB stalled: the engine asks for no piece that lies beyond
+// that much of what it wants, and what it wants first is what nobody offers yet.
+func TestSuperSeedLarge(t *testing.T) {
+	c := newContent(t, 96<<20)
+	seed := newSeed(t, c, swarm.Config{SuperSeed: true})
+	dst := filepath.Join(t.TempDir(), "got")
+	o := swarm.FetchOptions{Peers: []string{seed.Addr().String()}}
+	if _, err := newNode(t, swarm.Config{}).Fetch(withPatience(t), c.info, dst, o); err != nil {
+		t.Fatal(err)
+	}
+	c.check(t, dst)
+}
