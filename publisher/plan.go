@@ -185,3 +185,40 @@ func (p *Publisher) PlanOf(ctx context.Context, req PublishRequest) (*PublishRes
 	res.planned(m.Rollout)
 	return res, nil
 }
+
+// TakeBack is Yank of what the channel offers now. An empty To is the newest release
+// before it whose files are others and not blocked. Machines that go back to an older
+// version are what is asked for.
+func (p *Publisher) TakeBack(ctx context.Context, req YankRequest) (*PublishResult, error) {
+	state, err := p.repo.Read()
+	if err != nil {
+		return nil, err
+	}
+	ch, err := state.Channel(req.Channel)
+	if err != nil {
+		return nil, err
+	}
+	if ch.Latest == nil {
+		return nil, fault.New(fault.NotFound, "%s has no release to take back", ch.Name).Line("Nothing was changed.")
+	}
+	req.Version, req.AllowVersionRegress, req.AgainRequest.orDraft = ch.Latest.Release.Version, true, true
+	if req.To == "" {
+		past, err := p.repo.History(ch.Name, ch.Last)
+		if err != nil {
+			return nil, err
+		}
+		for _, one := range past {
+			m := one.Manifest
+			blocked := slices.ContainsFunc(m.Artifacts, func(a manifest.Artifact) bool { _, is := ch.Latest.Blocks(a.SHA256); return is })
+			if m.Epoch == ch.Latest.Epoch && m.Release.Version != req.Version && !sameContent(m, ch.Latest) && !blocked {
+				req.To = m.Release.Version
+				break
+			}
+		}
+	}
+	if req.To == "" {
+		return nil, fault.New(fault.NotFound, "%s has no release before %s to go back to", ch.Name, req.Version).
+			Line("Nothing was signed.").Do("name one: --to VERSION").Do("or publish a better one: shoal publish")
+	}
+	return p.Yank(ctx, req)
+}

@@ -209,9 +209,7 @@ func (c *cli) draftChannel(ctx context.Context, f *channelDraftFlags, name strin
 }
 
 func newChannelRefreshCmd(c *cli) *cobra.Command {
-	var req publisher.AgainRequest
-	var expires units.Duration
-	var refs []string
+	var f againFlags
 	cmd := &cobra.Command{
 		Use:   "refresh [CHANNEL]",
 		Short: "Sign what a channel offers again, with a new expiry",
@@ -222,44 +220,15 @@ func newChannelRefreshCmd(c *cli) *cobra.Command {
 left in this directory for the next signer.`,
 		Args: cobra.MaximumNArgs(1), ValidArgsFunction: c.completeChannels,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := c.publisherConfig()
-			if err != nil {
-				return err
-			}
-			p, err := publisher.Open(cfg)
-			if err != nil {
-				return err
-			}
-			name := ""
 			if len(args) == 1 {
-				name = args[0]
+				f.channel = args[0]
 			}
-			if req.Channel, err = p.Channel(name); err != nil {
-				return err
-			}
-			req.Expires = expires.Duration()
-			req.Keys = func(ctx context.Context) ([]keys.Signer, error) { return c.openSigners(ctx, refs, cfg.Keys.Release) }
-			if err := c.confirmJump(publisher.PublishRequest{Channel: req.Channel, Sequence: req.Sequence, DryRun: req.DryRun}); err != nil {
-				return err
-			}
-			ctx, cancel := c.withTimeout(cmd.Context(), 0)
-			defer cancel()
-			res, err := p.Refresh(ctx, req)
-			if err != nil {
-				return c.nextWithConfig(err)
-			}
-			c.warnAll(res.Warnings)
-			return c.print("shoal.publish/v1", res, func(w io.Writer) { c.writePublish(w, res) })
+			return c.printAgain(cmd.Context(), &f, func(ctx context.Context, p *publisher.Publisher) (*publisher.PublishResult, error) {
+				return p.Refresh(ctx, f.AgainRequest)
+			})
 		},
 	}
-	fl := cmd.Flags()
-	fl.Var(&expires, "expires", "how long it is believed; by default as configured, else as root allows")
-	fl.Int64Var(&req.Sequence, "sequence", 0, "jump forward to this sequence `N`")
-	fl.StringArrayVar(&refs, "key", nil, "sign with this key: `REF`; may be given again; by default the configured ones")
-	fl.BoolVar(&req.DryRun, "dry-run", false, "check everything, sign and change nothing")
-	fl.BoolVar(&req.DraftOnly, "draft", false, "write the draft for review and signing elsewhere, publish nothing")
-	c.passphraseFlag(cmd)
-	cmd.MarkFlagsMutuallyExclusive("dry-run", "draft")
+	f.register(c, cmd)
 	return cmd
 }
 

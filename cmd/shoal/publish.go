@@ -30,6 +30,7 @@ type publishFlags struct {
 	platforms, keys, block, unblock     []string
 	critical, security                  bool
 	expires                             units.Duration
+	plan                                planFlags
 }
 
 // draftFlags are those that say what a release is.
@@ -49,6 +50,8 @@ func (f *publishFlags) draftFlags(cmd *cobra.Command) {
 	fl.BoolVar(&f.AllowVersionRegress, "allow-version-regress", false, "let the version be older than the published one")
 	fl.StringArrayVar(&f.block, "block", nil, "let no machine run this content any more: `SHA256[=REASON]`; may be given again")
 	fl.StringArrayVar(&f.unblock, "unblock", nil, "let machines run this content again: `SHA256`; may be given again")
+	f.plan.register(cmd)
+	fl.BoolVar(&f.Start, "start", false, "let the rollout begin at once; without, it is signed paused")
 	cmd.MarkFlagsMutuallyExclusive("security", "critical")
 }
 
@@ -60,8 +63,11 @@ func newPublishCmd(c *cli) *cobra.Command {
 		Example: `  shoal publish --version 2.4.1 --notes CHANGES.md dist/acme-linux-amd64 dist/acme-windows-amd64.exe
   shoal publish --version 2.5.0-n7 --channel nightly --platform linux/amd64=./acme --key env:SHOAL_RELEASE_KEY`,
 		Long: `Each FILE is for the platform its name ends in; --platform says it for a file whose name does not.
-The release goes to every machine of the channel. The same files under the same version again
-change nothing.
+The same files under the same version again change nothing.
+
+With --waves, or where the channel has waves in the configuration, the release goes out wave by
+wave, as it is signed, and begins with --start or shoal rollout start. Without, it goes to every
+machine of the channel at once.
 
 With fewer keys than the channel needs nothing is published: the draft and its signatures are
 left in this directory for the next signer.`,
@@ -99,7 +105,7 @@ left in this directory for the next signer.`,
 	c.passphraseFlag(cmd)
 	cmd.MarkFlagsMutuallyExclusive("dry-run", "draft")
 	for _, other := range []string{"version", "platform", "notes", "security", "critical", "immediate", "expires", "sequence",
-		"allow-version-regress", "draft", "channel", "app", "kind", "block", "unblock"} {
+		"allow-version-regress", "draft", "channel", "app", "kind", "block", "unblock", "waves", "soak", "stop-at-failed", "start"} {
 		cmd.MarkFlagsMutuallyExclusive("envelope", other)
 	}
 	cmd.MarkFlagsOneRequired("version", "envelope")
@@ -130,7 +136,10 @@ func (c *cli) publish(ctx context.Context, p *publisher.Publisher, cfg publisher
 // request is what the flags ask for.
 func (f *publishFlags) request(p *publisher.Publisher, args []string) (publisher.PublishRequest, error) {
 	req := f.PublishRequest
-	req.Expires = f.expires.Duration()
+	req.Expires, req.Plan = f.expires.Duration(), f.plan.plan()
+	if err := f.plan.check(); err != nil {
+		return req, err
+	}
 	var err error
 	if req.Channel, err = p.Channel(channelName(f.app, f.channel)); err != nil {
 		return req, err
@@ -268,7 +277,7 @@ func (c *cli) writePublish(w io.Writer, res *publisher.PublishResult) {
 			sequence = fmt.Sprintf("sequence %s → %d.%d", res.PreviousOrder, res.Epoch, res.Sequence)
 		}
 	}
-	fmt.Fprintf(w, "%s  %s   %s   expires %s   everyone at once\n", res.Channel, version, sequence, res.Expires.Format("2006-01-02"))
+	fmt.Fprintf(w, "%s  %s   %s   expires %s   %s\n", res.Channel, version, sequence, res.Expires.Format("2006-01-02"), waveWords(res))
 	if res.Blocked > 0 {
 		fmt.Fprintf(w, "Blocked: %d file(s) that no machine runs.\n", res.Blocked)
 	}
@@ -288,6 +297,10 @@ func (c *cli) writePublish(w io.Writer, res *publisher.PublishResult) {
 			names = append(names, s.Name)
 		}
 		fmt.Fprintf(w, "Signed by %s (%d of %d).\n", strings.Join(names, ", "), len(names), res.Threshold)
+		if res.Paused {
+			fmt.Fprintf(w, "Next: %s     then     %s\n", c.again("serve"), c.again("rollout start"))
+			return
+		}
 		fmt.Fprintf(w, "Next: %s\n", c.again("serve"))
 	}
 }

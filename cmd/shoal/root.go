@@ -39,7 +39,7 @@ func newRootCmd(c *cli) *cobra.Command {
 		&cobra.Group{ID: groupCeremony, Title: "Keys and trust"},
 		&cobra.Group{ID: groupTools, Title: "Looking around"},
 	)
-	addGroup(root, groupEveryday, newInitCmd(c), newPublishCmd(c), newServeCmd(c), newReleaseCmd(c), newChannelCmd(c), newLinkCmd(c), newBundleCmd(c), newMirrorCmd(c))
+	addGroup(root, groupEveryday, newInitCmd(c), newPublishCmd(c), newServeCmd(c), newFleetCmd(c), newRolloutCmd(c), newReleaseCmd(c), newChannelCmd(c), newLinkCmd(c), newBundleCmd(c), newMirrorCmd(c))
 	addGroup(root, groupMachine, newAgentCmd(c), newFetchCmd(c), newSelfCheckCmd(c), newRecoverSelfCmd(c))
 	addGroup(root, groupCeremony, newKeysCmd(c), newTrustCmd(c), newManifestCmd(c))
 	addGroup(root, groupTools, newDemoCmd(c), newVerifyCmd(c), newDoctorCmd(c), newExplainCmd(c), newConfigCmd(c), newCompletionCmd(c), newVersionCmd(c))

@@ -13,13 +13,17 @@ import (
 
 func newServeCmd(c *cli) *cobra.Command {
 	var up units.Size
+	var beacon string
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Give releases away: origin seed, tracker and files over HTTP",
 		Example: `  shoal serve
   shoal serve --listen :7800 --swarm :7801 --public-url https://updates.acme.lan:7800 --up 50MB`,
-		Long: `It signs nothing. What is published while it runs is served within about a second. It runs until
+		Long: `It signs no release. What is published while it runs is served within about a second. It runs until
 it is interrupted.
+
+With a beacon key it steers the rollouts: it opens the gates of a signed plan while the machines that
+went before are well, and holds the release when they fail. That key can do no more.
 
 In a fleet with a key it speaks https, with a certificate of the fleet, and everything but /healthz is
 for machines that present one, too: others get 403. --open-data lets everyone read the files.
@@ -33,6 +37,12 @@ for machines that present one, too: others get 403. --open-data lets everyone re
 			cfg, err := c.publisherConfig()
 			if err != nil {
 				return err
+			}
+			if cfg.Serve.Beacon, err = c.openBeacon(cmd.Context(), beacon, cfg.Keys.Beacon); err != nil {
+				return err
+			}
+			if cfg.Keys.Beacon != "" && cfg.Serve.Beacon == nil {
+				c.warn("keys.beacon: %s is not here: no gate is opened, and nothing is held by itself", cfg.Keys.Beacon)
 			}
 			p, err := publisher.Open(cfg)
 			if err != nil {
@@ -49,6 +59,8 @@ for machines that present one, too: others get 403. --open-data lets everyone re
 	f.String("swarm", "", "serve BitTorrent on `HOST:PORT` (:7801)")
 	f.String("public-url", "", "how machines reach this: `URL`")
 	f.Bool("open-data", false, "in a fleet with a key: let strangers read every release")
+	f.StringVar(&beacon, "beacon-key", "", "steer the rollouts with this key: `REF` (keys.beacon)")
+	c.passphraseFlag(cmd)
 	f.Var(&up, "up", "give at most this much per second (no limit)")
 	configFlag(cmd, "listen", "serve.listen")
 	configFlag(cmd, "swarm", "serve.swarm")
@@ -71,7 +83,8 @@ func (c *cli) serving(cfg publisher.Config, s publisher.Serving) {
 		Seeds    int    `json:"seeds"`
 		FleetKey bool   `json:"fleet_key"` // members alone are served
 		OpenData bool   `json:"open_data,omitempty"`
-	}{url, s.HTTP.String(), s.Swarm.String(), s.Seeds, s.Keyed, s.OpenData}
+		Steers   bool   `json:"steers"` // it has the beacon key
+	}{url, s.HTTP.String(), s.Swarm.String(), s.Seeds, s.Keyed, s.OpenData, s.Steers}
 	err := c.print("shoal.serving/v1", out, func(w io.Writer) {
 		fmt.Fprintf(w, "Serving %s   BitTorrent on %s   %d payload(s)\n", url, s.Swarm, s.Seeds)
 		switch {
@@ -81,6 +94,9 @@ func (c *cli) serving(cfg publisher.Config, s publisher.Serving) {
 			fmt.Fprintf(w, "Only machines with the fleet key get anything\n")
 		default:
 			fmt.Fprintf(w, "Status: %s/api/v1/status      The fleet is open: strangers can read releases\n", url)
+		}
+		if s.Steers {
+			fmt.Fprintf(w, "It has the beacon key, and steers the rollouts: shoal rollout status\n")
 		}
 		fmt.Fprintf(w, "Next: shoal link create      Stop: Ctrl-C\n")
 	})

@@ -1,0 +1,260 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"shoal/cmd/shoal/internal/units"
+	"shoal/keys"
+	"shoal/publisher"
+	"shoal/publisher/rollout"
+)
+
+func newRolloutCmd(c *cli) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rollout",
+		Short: "Let a release go out in waves, watch it, hold it, take it back",
+		Example: `  shoal rollout start
+  shoal rollout watch`,
+		Long: `The plan is signed with the release, and every machine reads it for itself. What changes the plan
+is signed by the release keys, as the next sequence; what holds it, or opens a gate of it, is said by
+the beacon. No machine takes any other command.`,
+	}
+	cmd.AddCommand(newRolloutPlanCmd(c), newRolloutStartCmd(c), newRolloutStatusCmd(c), newRolloutWatchCmd(c), newRolloutPromoteCmd(c),
+		newRolloutPauseCmd(c), newRolloutResumeCmd(c), newRolloutHaltCmd(c), newRolloutRetryCmd(c))
+	return cmd
+}
+
+// planFlags say how a release reaches its machines.
+type planFlags struct {
+	cmd   *cobra.Command
+	waves []string
+	soak  units.Duration
+	stop  units.Percent
+}
+
+func (f *planFlags) register(cmd *cobra.Command) {
+	f.cmd = cmd
+	fl := cmd.Flags()
+	fl.StringSliceVar(&f.waves, "waves", nil, "who gets it when: `LIST` such as ring:canary,10%,50%@24h,100%; none: everyone at once")
+	fl.Var(&f.soak, "soak", "the least time a wave stands before the next opens (30m)")
+	fl.Var(&f.stop, "stop-at-failed", "hold the rollout when so many of the machines failed (5%)")
+}
+
+// plan is what the flags say, or nil when they leave it to the configuration.
+func (f *planFlags) plan() *rollout.Plan {
+	if !f.cmd.Flags().Changed("waves") {
+		return nil
+	}
+	if len(f.waves) == 1 && f.waves[0] == "none" {
+		return &rollout.Plan{}
+	}
+	return &rollout.Plan{Waves: f.waves, Soak: f.soak.Duration(), StopAtFailed: wholePercent(f.stop)}
+}
+
+// check refuses flags that would be passed over, and what no plan can mean.
+func (f *planFlags) check() error {
+	for _, name := range []string{"soak", "stop-at-failed"} {
+		if f.cmd.Flags().Changed(name) && !f.cmd.Flags().Changed("waves") {
+			return usagef("--%s goes with --waves", name)
+		}
+	}
+	if f.cmd.Flags().Changed("soak") && f.soak == 0 {
+		return usagef("--soak 0 would open wave after wave at once").Do("give it time to be seen well, such as --soak 30m")
+	}
+	if f.cmd.Flags().Changed("stop-at-failed") && f.stop == 0 {
+		return usagef("--stop-at-failed 0%% would stop at nothing").Do("such as --stop-at-failed 5%%")
+	}
+	return nil
+}
+
+func newRolloutPlanCmd(c *cli) *cobra.Command {
+	var f planFlags
+	var channel string
+	cmd := &cobra.Command{
+		Use:   "plan [CHANNEL]",
+		Short: "Show the waves that a release would go out in",
+		Example: `  shoal rollout plan
+  shoal rollout plan stable --waves ring:canary,10%,50%,100% --soak 30m --stop-at-failed 5%`,
+		Long: `It signs and changes nothing. The times are as if the rollout began now. Without --waves it is the
+plan that the configuration has for the channel.`,
+		Args: cobra.MaximumNArgs(1), ValidArgsFunction: c.completeChannels,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
+			p, err := c.publisher()
+			if err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				channel = args[0]
+			}
+			req := publisher.PublishRequest{Plan: f.plan(), Start: true}
+			if req.Channel, err = p.Channel(channel); err != nil {
+				return err
+			}
+			res, err := p.PlanOf(cmd.Context(), req)
+			if err != nil {
+				return err
+			}
+			out := struct {
+				Channel string           `json:"channel"`
+				Waves   []publisher.Wave `json:"waves"`
+			}{res.Channel.String(), append([]publisher.Wave{}, res.Waves...)}
+			return c.print("shoal.rollout-plan/v1", out, func(w io.Writer) { writePlan(w, res, time.Now()) })
+		},
+	}
+	f.register(cmd)
+	return cmd
+}
+
+func writePlan(w io.Writer, res *publisher.PublishResult, now time.Time) {
+	if len(res.Waves) == 0 {
+		fmt.Fprintf(w, "%s: everyone at once\n", res.Channel)
+		return
+	}
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	defer tw.Flush()
+	fmt.Fprintf(tw, "WAVE\tWHO\tNOT BEFORE\tAND THEN\n")
+	for i, wave := range res.Waves {
+		at, gate := "at once", ""
+		if d := wave.Opens.Sub(now).Round(time.Second); d > time.Second {
+			at = "after " + units.Duration(d).String()
+		}
+		if wave.Gated {
+			gate = fmt.Sprintf("when wave %d is well, %s after it opened", i, wave.Soak)
+		}
+		fmt.Fprintf(tw, "%d %s\t%s\t%s\t%s\n", i+1, wave.Name, whoIsIn(wave.Rings, wave.Percent), at, gate)
+	}
+}
+
+// whoIsIn names the machines of a wave.
+func whoIsIn(rings []string, percent int) string {
+	text := ""
+	for _, r := range rings {
+		text += "ring " + r + ", "
+	}
+	if percent > 0 {
+		return fmt.Sprintf("%s%d %%", text, percent)
+	}
+	return text[:max(0, len(text)-2)]
+}
+
+// waveWords says in a few words how a release goes out.
+func waveWords(res *publisher.PublishResult) string {
+	text := "everyone at once"
+	if n := len(res.Waves); n > 0 {
+		text = fmt.Sprintf("%d waves", n)
+		if n == 1 {
+			text = "1 wave"
+		}
+	}
+	if res.Paused {
+		text += ", signed paused"
+	}
+	return text
+}
+
+// steered is what a verb did: by the beacon, by a signature, or by both.
+type steered struct {
+	Channel string                   `json:"channel"`
+	Brake   *rollout.Done            `json:"brake"`  // null where the beacon said nothing
+	Signed  *publisher.PublishResult `json:"signed"` // null where nothing was to be signed
+}
+
+// printSteered tells what was done.
+func (c *cli) printSteered(s steered) error {
+	return c.print("shoal.rollout-change/v1", s, func(w io.Writer) {
+		if s.Brake != nil {
+			c.writeBrake(w, s.Brake)
+		}
+		if s.Signed != nil {
+			c.writeSigned(w, s.Signed)
+		}
+	})
+}
+
+func (c *cli) writeBrake(w io.Writer, d *rollout.Done) {
+	st := d.Status
+	if !d.Changed {
+		fmt.Fprintf(w, "%s %s: the beacon says so already.\n", st.Channel, st.Version)
+		return
+	}
+	for _, e := range d.Events {
+		switch e.Kind {
+		case rollout.Promoted:
+			fmt.Fprintf(w, "%s %s: the gate is open of %s.\n", st.Channel, st.Version, e.Reason)
+		case rollout.Resumed:
+			fmt.Fprintf(w, "%s %s: the beacon's hold is over; only failures from now on count.\n", st.Channel, st.Version)
+		default:
+			fmt.Fprintf(w, "%s %s: held by the beacon; a machine that asks from now on begins nothing.\n", st.Channel, st.Version)
+		}
+	}
+	if b := st.Beacon; b != nil && !st.Controlled {
+		fmt.Fprintf(w, "The beacon is fresh until %s and nobody renews it: %s\n", moment(b.Expires), c.again("serve --beacon-key REF"))
+	}
+}
+
+func (c *cli) writeSigned(w io.Writer, res *publisher.PublishResult) {
+	if res.Already {
+		fmt.Fprintf(w, "%s %s, sequence %d: the plan says so already; nothing was signed.\n", res.Channel, res.Version, res.Sequence)
+		return
+	}
+	if res.Draft != "" {
+		fmt.Fprintf(w, "No release key signed: the next sequence, %d, is drafted in %s.\n", res.Sequence, res.Draft)
+		draft := shellWord(res.Draft)
+		fmt.Fprintf(w, "Sign it: shoal manifest sign %s --key REF\n", draft)
+		fmt.Fprintf(w, "Then:    shoal manifest attach %s SIGNATURE... --out signed.env.json     and     %s\n", draft, c.again("publish --envelope signed.env.json"))
+		return
+	}
+	c.writePublish(w, res)
+}
+
+// steering are the flags of verbs that change a plan.
+type steering struct {
+	againFlags
+	beacon, reason string
+}
+
+func (f *steering) register(c *cli, cmd *cobra.Command) {
+	f.againFlags.register(c, cmd)
+	f.braking(cmd)
+}
+
+// braking are the flags of verbs that the beacon carries out.
+func (f *steering) braking(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.beacon, "beacon-key", "", "where no shoal serve runs here: sign the beacon with `REF` (keys.beacon)")
+}
+
+// brake has the beacon say something of f's channel. Where the channel has none, nothing
+// is done and nil returned.
+func (c *cli) brake(ctx context.Context, f *steering, do rollout.Action) (*rollout.Done, error) {
+	cfg, err := c.publisherConfig()
+	if err != nil {
+		return nil, err
+	}
+	p, err := publisher.Open(cfg)
+	if err != nil {
+		return nil, err
+	}
+	ch, err := p.Channel(f.channel)
+	if err != nil {
+		return nil, err
+	}
+	st, err := p.RolloutStatus(ctx, ch)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Gated {
+		return nil, nil
+	}
+	return p.Brake(ctx, rollout.Command{Channel: ch, Action: do, Reason: f.reason}, func(ctx context.Context) (keys.Signer, error) {
+		return c.openBeacon(ctx, f.beacon, cfg.Keys.Beacon)
+	})
+}
