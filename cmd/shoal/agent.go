@@ -21,7 +21,7 @@ func newAgentCmd(c *cli) *cobra.Command {
 	}
 	cmd.AddCommand(
 		newAgentJoinCmd(c), newAgentRunCmd(c), newAgentStatusCmd(c), newAgentCheckCmd(c),
-		newAgentUpdateCmd(c), newAgentImportCmd(c), newAgentRevertCmd(c), newAgentHoldCmd(c), newAgentPauseCmd(c), newAgentResumeCmd(c),
+		newAgentUpdateCmd(c), newAgentImportCmd(c), newAgentExportCmd(c), newAgentRevertCmd(c), newAgentHoldCmd(c), newAgentPauseCmd(c), newAgentResumeCmd(c),
 		newAgentPinCmd(c), newAgentUnpinCmd(c), newAgentLogCmd(c), newAgentCacheCmd(c), newAgentInstallCmd(c), newAgentUninstallCmd(c),
 		newAgentLeaveCmd(c), newAgentInitCmd(c),
 	)

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"shoal/agent"
+	"shoal/internal/durable"
+	"shoal/internal/fault"
+)
+
+func newAgentExportCmd(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:   "export-reports FILE",
+		Short: "Write this machine's report into a file, for a publisher it cannot reach",
+		Example: `  shoal agent export-reports pos-0113.report
+  cat *.report > site.reports   # then, at the publisher: shoal fleet import site.reports`,
+		Long: `The report is the one a connected machine sends: how each app stands and why, and the events since the
+last one, signed with this machine's own key. Files can be joined. It holds no secrets.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := c.agentConfig()
+			if err != nil {
+				return err
+			}
+			return c.withAgent(cmd.Context(), cfg, func(ctx context.Context, h agent.Handle) error {
+				env, err := h.Report(ctx)
+				if err != nil {
+					return err
+				}
+				if err := durable.WriteFile(args[0], append(env, '\n'), 0o644); err != nil {
+					return fault.New(fault.IO, "writing the report: %w", err)
+				}
+				out := struct {
+					File  string `json:"file"`
+					Bytes int    `json:"bytes"`
+				}{args[0], len(env) + 1}
+				return c.print("shoal.report-file/v1", out, func(w io.Writer) {
+					fmt.Fprintf(w, "%s: %d bytes. At the publisher: shoal fleet import %s\n", printable(out.File), out.Bytes, printable(out.File))
+				})
+			})
+		},
+	}
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"shoal/publisher/fleet"
+)
+
+const followWait = 30 * time.Second // for news, in one request
+
+func newFleetEventsCmd(c *cli) *cobra.Command {
+	var (
+		follow bool
+		lines  int
+	)
+	cmd := &cobra.Command{
+		Use:   "events",
+		Short: "Show what happened: failures, updates, approvals, rollouts",
+		Example: `  shoal fleet events -n 50
+  shoal fleet events --follow -o jsonl`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.withFleet(cmd.Context(), func(f fleet.Fleet) error {
+				page, err := f.Events(cmd.Context(), fleet.EventQuery{Last: true, Limit: lines})
+				if err != nil {
+					return err
+				}
+				if !follow {
+					return c.printEvents(page.Events)
+				}
+				return c.followEvents(cmd.Context(), f, page)
+			})
+		},
+	}
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on, and show what happens")
+	cmd.Flags().IntVarP(&lines, "lines", "n", 20, "the last `N` events, at most 1000")
+	return cmd
+}
+
+// followEvents prints events until it is interrupted.
+func (c *cli) followEvents(ctx context.Context, f fleet.Fleet, page *fleet.EventPage) error {
+	if c.flags.output != formatText {
+		c.flags.output = formatJSONL // a document that never ends is none
+	}
+	for {
+		if err := c.printEvents(page.Events); err != nil {
+			return err
+		}
+		next, err := f.Events(ctx, fleet.EventQuery{After: page.Next, Wait: followWait})
+		if errors.Is(err, context.Canceled) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		page = next
+	}
+}
+
+func (c *cli) printEvents(events []fleet.Event) error {
+	return c.print("shoal.event/v1", events, func(w io.Writer) {
+		for _, e := range events {
+			fmt.Fprintln(w, eventLine(e))
+		}
+	})
+}
+
+func eventLine(e fleet.Event) string {
+	parts := []string{e.Time.UTC().Format(time.RFC3339), e.Kind}
+	if e.Host != "" {
+		parts = append(parts, e.Host)
+	}
+	if e.App != "" {
+		parts = append(parts, strings.TrimSpace(e.App+"/"+e.Channel+" "+e.Version))
+	}
+	if e.State != "" {
+		parts = append(parts, e.State)
+	}
+	if e.Count > 1 {
+		parts = append(parts, fmt.Sprintf("%d times", e.Count))
+	}
+	if e.Text != "" {
+		parts = append(parts, e.Text)
+	}
+	if e.Code != "" && e.Code != "ok" {
+		parts = append(parts, "["+string(e.Code)+"]")
+	}
+	return oneLine(strings.Join(parts, "  "))
+}
