@@ -136,7 +136,7 @@ func (nb *Neighbour) Deliver(message []byte) {
 	case len(message) > partHead+maxPart, len(nb.inbox) >= maxInbox, nb.inBytes+len(message) > maxInboxBytes,
 		!nb.messages.AllowN(now, 1), !nb.bytes.AllowN(now, len(message)):
 		m.stats.Dropped++
-		if nb.over++; nb.over == floodAt {
+		if nb.over++; nb.over >= floodAt {
 			m.poke()
 		}
 	default:
@@ -255,8 +255,7 @@ func (m *Member) step(now time.Time) time.Time {
 			continue
 		}
 		here = append(here, nb)
-		if nb.over >= floodAt {
-			nb.over = 0
+		for ; nb.over >= floodAt; nb.over -= floodAt {
 			flooding = append(flooding, nb)
 		}
 	}
