@@ -86,7 +86,7 @@ func TestSuperSeedPeersThatDoNotMeet(t *testing.T) {
 // A release of more than 64 MiB stalled: the engine asks for no piece that lies beyond
 // that much of what it wants, and what it wants first is what nobody offers yet.
 func TestSuperSeedLarge(t *testing.T) {
-	c := newContent(t, 96<<20)
+	c := newContent(t, 160<<20)
 	seed := newSeed(t, c, swarm.Config{SuperSeed: true})
 	dst := filepath.Join(t.TempDir(), "got")
 	o := swarm.FetchOptions{Peers: []string{seed.Addr().String()}}
