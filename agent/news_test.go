@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"errors"
 	"testing"
 
 	"shoal/agent/agenttest"
+	"shoal/internal/fault"
 	"shoal/manifest"
 )
 
@@ -30,5 +32,19 @@ func TestNeighboursAreEnough(t *testing.T) {
 	two.installed(next)
 	if got := two.status().Apps[0].Update.Bytes; got.LAN != int64(len(next)) {
 		t.Errorf("bytes %+v, want all %d from the neighbour", got, len(next))
+	}
+	seen, err := Peers(t.Context(), two.cfg)
+	if err != nil || len(seen) != 1 || len(seen[0].Peers) != 1 {
+		t.Fatalf("peers %+v, %v", seen, err)
+	}
+	if p := seen[0].Peers[0]; p.Sequence != 2 || p.Version != "1.0.2" || p.Stand != "same" || p.Root != 1 || p.Faults != 0 {
+		t.Errorf("it sees %+v", p)
+	}
+}
+
+// An agent that does not run has no neighbours, and says so.
+func TestPeersWithoutAnAgent(t *testing.T) {
+	if _, err := Peers(t.Context(), newBench(t).cfg); !errors.Is(err, fault.Unreachable) {
+		t.Errorf("%v, want unreachable", err)
 	}
 }

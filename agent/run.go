@@ -253,6 +253,7 @@ func (a *Agent) commands() map[string]control.Command {
 		"revert":   command(func(ctx context.Context, r RevertRequest) (any, error) { return a.Revert(ctx, r.App, r.To) }),
 		"cache":    command(func(ctx context.Context, _ struct{}) (any, error) { return a.Stored(ctx) }),
 		"cache-rm": command(func(ctx context.Context, r DropRequest) (any, error) { return a.Drop(ctx, r.Which) }),
+		"peers":    command(func(context.Context, struct{}) (any, error) { return a.peers(), nil }),
 		"examine": command(func(context.Context, struct{}) (any, error) {
 			return &Examined{Inside: true, Findings: a.cfg.examine()}, nil
 		}),

@@ -20,7 +20,7 @@ func newAgentCmd(c *cli) *cobra.Command {
   shoal agent status`,
 	}
 	cmd.AddCommand(
-		newAgentJoinCmd(c), newAgentRunCmd(c), newAgentStatusCmd(c), newAgentCheckCmd(c),
+		newAgentJoinCmd(c), newAgentRunCmd(c), newAgentStatusCmd(c), newAgentPeersCmd(c), newAgentCheckCmd(c),
 		newAgentUpdateCmd(c), newAgentImportCmd(c), newAgentExportCmd(c), newAgentRevertCmd(c), newAgentHoldCmd(c), newAgentPauseCmd(c), newAgentResumeCmd(c),
 		newAgentPinCmd(c), newAgentUnpinCmd(c), newAgentLogCmd(c), newAgentCacheCmd(c), newAgentInstallCmd(c), newAgentUninstallCmd(c),
 		newAgentLeaveCmd(c), newAgentInitCmd(c),

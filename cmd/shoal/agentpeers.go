@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"shoal/agent"
+)
+
+func newAgentPeersCmd(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:   "peers",
+		Short: "Show who nearby holds which version, with no server",
+		Example: `  shoal agent peers
+  shoal agent peers -o json`,
+		Long: `Machines that follow a channel tell each other which signed manifest they hold. This is what they say, which
+nobody has verified. A machine that holds a manifest may not have installed its release yet.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := c.agentConfig()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := c.withTimeout(cmd.Context(), 0)
+			defer cancel()
+			all, err := agent.Peers(ctx, cfg)
+			if err != nil {
+				return err
+			}
+			return c.print("shoal.peers/v1", all, func(w io.Writer) { writePeers(w, all, time.Now()) })
+		},
+	}
+}
+
+// stands are the words for how a neighbour's manifest compares with ours.
+var stands = map[string]string{
+	"same": "as here", "behind": "older than here", "ahead": "newer than here, not verified",
+	"other": "NOT the one of that sequence that is trusted here", "none": "no manifest yet",
+}
+
+func writePeers(w io.Writer, all []agent.ChannelPeers, now time.Time) {
+	if len(all) == 0 {
+		fmt.Fprintln(w, "no channel is followed")
+	}
+	for i, ch := range all {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		held := "no manifest yet"
+		if ch.Sequence > 0 {
+			held = fmt.Sprintf("%s (sequence %d)", orUnknown(ch.Version), ch.Sequence)
+		}
+		fmt.Fprintf(w, "%s: this machine holds %s, and has %d neighbours\n", ch.Channel, printable(held), len(ch.Peers))
+		tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+		for _, p := range ch.Peers {
+			holds := "-"
+			if p.Sequence > 0 {
+				holds = fmt.Sprintf("%s (sequence %d)", orUnknown(p.Version), p.Sequence)
+			}
+			note := stands[p.Stand]
+			if p.Faults > 0 {
+				note += fmt.Sprintf(", %d faults", p.Faults)
+			}
+			fmt.Fprintf(tw, "  %s\t%s\t%s\t%s\theard %s ago\n", p.Addr, p.Class, printable(holds), note, roughly(now.Sub(p.Heard)))
+		}
+		tw.Flush()
+		if ch.Muted > 0 {
+			fmt.Fprintf(w, "  %d kept out for a while: they gave bad documents\n", ch.Muted)
+		}
+	}
+}
