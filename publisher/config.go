@@ -13,6 +13,7 @@ import (
 	"shoal/keys"
 	"shoal/manifest"
 	"shoal/publisher/fleet"
+	"shoal/publisher/hook"
 	"shoal/publisher/rollout"
 	"shoal/swarm"
 )
@@ -39,6 +40,8 @@ type Config struct {
 	// Approve is whose reports count: "manual", also when empty, for those of keys that a
 	// person has approved, or "members" for whoever reports over the fleet's TLS too.
 	Approve string
+	// Webhooks are told what happens in the fleet, while Serve runs.
+	Webhooks []hook.Config
 	// Mirrors are other places that serve copies of the repository: base URLs, or
 	// directories. What they have is compared before anything is signed.
 	Mirrors []string
@@ -148,6 +151,11 @@ func (c *Config) Validate() error {
 	case "", "auto", "off":
 	default:
 		return bad("serve.tls", "%q is neither auto nor off", c.Serve.TLS)
+	}
+	for i := range c.Webhooks {
+		if err := c.Webhooks[i].Validate(); err != nil {
+			return bad("webhooks", "number %d: %w", i+1, err)
+		}
 	}
 	switch c.Approve {
 	case "", fleet.ApproveManual, fleet.ApproveMembers:

@@ -91,6 +91,10 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 		return err
 	}
 	defer reports.Close()
+	hooks, err := p.hooks(reports)
+	if err != nil {
+		return err
+	}
 	var steering *rollout.Controller
 	if key := p.cfg.Serve.Beacon; key != nil {
 		if steering, err = p.openController(key, reports); err != nil {
@@ -164,6 +168,10 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 		return nil
 	})
 	g.Go(func() error { where.follow(ctx); return nil })
+	g.Go(func() error { p.watchExpiry(ctx, reports); return nil })
+	if hooks != nil {
+		g.Go(func() error { hooks.Run(ctx); return nil })
+	}
 	if steering != nil {
 		g.Go(func() error { steering.Run(ctx); return nil })
 	}

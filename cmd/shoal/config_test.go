@@ -21,7 +21,7 @@ func TestEveryKeyReachesItsRoom(t *testing.T) {
 		// What comes from elsewhere: flags, this build, the place of the files.
 		otherwise []string
 	}{
-		{"agent", agentFromFile(a), []string{"StateDir", "JoinFile", "AnchorFile", "CacheDir", "Origins", "Platform", "FleetKeys", "FleetCredentials", "Apps.RefuseInstall", "Self.Check", "Self.Program", "Version", "Build", "Clock", "Logger"}},
+		{"agent", agentFromFile(a), []string{"StateDir", "JoinFile", "AnchorFile", "CacheDir", "Origins", "Platform", "FleetKeys", "FleetCredentials", "Apps.RefuseInstall", "Reports.Disabled", "Self.Check", "Self.Program", "Version", "Build", "Clock", "Logger"}},
 		{"publisher", func() any {
 			var p config.Publisher
 			fill(reflect.ValueOf(&p).Elem())

@@ -11,6 +11,7 @@ import (
 	"shoal/cmd/shoal/internal/units"
 	"shoal/internal/fault"
 	"shoal/publisher"
+	"shoal/publisher/hook"
 	"shoal/publisher/rollout"
 	"shoal/swarm"
 )
@@ -33,6 +34,9 @@ func (c *cli) publisherConfig() (publisher.Config, error) {
 	cfg.FleetKeyFile = beside(loaded.Origins["fleet_key_file"], cfg.FleetKeyFile)
 	cfg.FleetCredentials = c.getenv("CREDENTIALS_DIRECTORY")
 	cfg.Keys.Beacon = refBeside(loaded.Origins["keys.beacon"], cfg.Keys.Beacon)
+	for i := range cfg.Webhooks {
+		cfg.Webhooks[i].SecretFile = beside(loaded.Origins["webhooks"], cfg.Webhooks[i].SecretFile)
+	}
 	for i, ref := range cfg.Keys.Release {
 		cfg.Keys.Release[i] = refBeside(loaded.Origins["keys.release"], ref)
 	}
@@ -54,6 +58,9 @@ func publisherFromFile(f config.Publisher) publisher.Config {
 			Listen: f.Serve.Listen, Swarm: f.Serve.Swarm, PublicURL: f.Serve.PublicURL, Up: f.Serve.Up.Bytes(),
 			TLS: f.Serve.TLS, OpenData: f.Serve.OpenData, LAN: swarm.LAN(f.Serve.LAN),
 		},
+	}
+	for _, h := range f.Webhooks {
+		cfg.Webhooks = append(cfg.Webhooks, hook.Config(h))
 	}
 	for _, ch := range f.Channels {
 		cfg.Channels = append(cfg.Channels, publisher.ChannelConfig{

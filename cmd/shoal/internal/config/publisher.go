@@ -10,6 +10,7 @@ type Publisher struct {
 	Serve        Serve     `yaml:"serve" mapstructure:"serve" doc:"how releases are given away"`
 	FleetKeyFile string    `yaml:"fleet_key_file" mapstructure:"fleet_key_file" doc:"keeps strangers out; without one, whoever reaches the publisher can read releases"`
 	Approve      string    `yaml:"approve" mapstructure:"approve" doc:"whose reports count: manual, of machines a person approved; members: of all with the fleet key, and one that is stolen can invent many"`
+	Webhooks     []Webhook `yaml:"webhooks" mapstructure:"webhooks" doc:"who is told what happens in the fleet, while shoal serve runs"`
 	Mirrors      []string  `yaml:"mirrors" mapstructure:"mirrors" doc:"other places that serve a copy, compared before anything is signed"`
 	Store        string    `yaml:"store" mapstructure:"store" doc:"where releases are kept"`
 	Log          Log       `yaml:"log" mapstructure:"log" doc:"what shoal serve writes about itself"`
@@ -34,6 +35,14 @@ type Rollout struct {
 	Waves        []string       `yaml:"waves" mapstructure:"waves" doc:"such as [ring:canary, 10%, 50%, 100%]; none: everyone at once"`
 	Soak         units.Duration `yaml:"soak" mapstructure:"soak" doc:"the least time a wave stands before the next opens; 0 means 30m"`
 	StopAtFailed units.Percent  `yaml:"stop_at_failed" mapstructure:"stop_at_failed" doc:"failed machines at which the rollout is held; 0% means 5%"`
+}
+
+// Webhook is told what happens in the fleet.
+type Webhook struct {
+	URL        string   `yaml:"url" mapstructure:"url" doc:"gets each event as a POST that chat servers understand"`
+	Exec       []string `yaml:"exec" mapstructure:"exec" doc:"or a program, which gets it as JSON on standard input"`
+	On         []string `yaml:"on" mapstructure:"on" doc:"kinds of events, as in [rollout.*, agent.failed, expiry.soon]"`
+	SecretFile string   `yaml:"secret_file" mapstructure:"secret_file" doc:"signs the posts: Shoal-Signature"`
 }
 
 // Serve says how releases are given away.
