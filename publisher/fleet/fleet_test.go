@@ -19,7 +19,7 @@ import (
 
 // world is a store with a fleet of test keys and a clock of its own.
 type world struct {
-	t   *testing.T
+	t   testing.TB
 	f   *mt.Fleet
 	dir string
 	cfg fleet.Config
@@ -29,7 +29,7 @@ type world struct {
 	now time.Time
 }
 
-func newWorld(t *testing.T, change ...func(*fleet.Config)) *world {
+func newWorld(t testing.TB, change ...func(*fleet.Config)) *world {
 	t.Helper()
 	w := &world{t: t, f: mt.New(t), dir: t.TempDir()}
 	w.now = w.f.Now
