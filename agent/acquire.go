@@ -14,10 +14,19 @@ import (
 // to others from then on.
 func (a *Agent) acquire(ctx context.Context, j *job) (*os.File, error) {
 	p := j.decision.payload
+	var before Bytes
+	if err := a.do(ctx, func() {
+		if j.app.early.d == p.SHA256 {
+			before, j.app.early = j.app.early.bytes, early{}
+		}
+	}); err != nil {
+		return nil, err
+	}
+	j.tell(func(p *Progress) { p.Bytes = before })
 	w := acquire.Wanted{Payload: p, Release: j.app.cfg.Name + " " + j.decision.held.Manifest.Release.Version}
 	f, given, err := a.acquirer(a.swarmForUpdate).Open(ctx, w, func(now acquire.Progress) {
 		a.told(j, func(p *Progress) {
-			p.Done, p.Rate, p.Peers, p.Bytes = now.Done, now.Rate, now.Peers, countBytes(now.Bytes)
+			p.Done, p.Rate, p.Peers, p.Bytes = now.Done, now.Rate, now.Peers, before.plus(countBytes(now.Bytes))
 		})
 	})
 	if given {

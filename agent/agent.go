@@ -83,6 +83,8 @@ type app struct {
 	offered  manifest.Infohash // of the payload the channel asks for; zero for none
 	asked    bool              // whether this process has asked for its channel
 	job      *job              // under way, or nil
+	ahead    *ahead            // the same, of a download before its time
+	early    early             // what such a download has brought
 	retries  int               // updates in a row that something passing ended
 	trouble  *trouble          // how the last of them ended
 	silences int               // checks in a row that nobody answered

@@ -70,6 +70,9 @@ func (a *Agent) check(app *app, r *follow.Report) Check {
 	if d.install && a.serving.Load() && answered(app.checked) && app.job == nil {
 		a.begin(app, d, Choice{})
 	}
+	if answered(app.checked) {
+		a.fetchAhead(app, d)
+	}
 	c.AppStatus = a.snapshot(app)
 	return c
 }
@@ -178,6 +181,7 @@ func (a *Agent) settle(app *app, c Choice) decision {
 	}
 	a.endRevertHold(app, d)
 	a.showWishes(app)
+	a.showAhead(app, d)
 	if app.job == nil {
 		shown, reason := d.state, d.why
 		if d.install {
@@ -327,6 +331,10 @@ func (a *Agent) nextCheck(jitter float64) time.Duration {
 		if app.job == nil && app.status.State == manifest.StateWaiting {
 			soon(app.retries)
 		}
+		if w := app.status.Why; app.job == nil && app.status.State == manifest.StateHeld && w != nil && !w.Until.IsZero() && openNow(app) {
+			// A wave opens or a hold ends by then; not everybody has to come in that second.
+			d = min(d, max(w.Until.Sub(a.cfg.Clock()), 0)+time.Duration(jitter*float64(every)/4))
+		}
 		if w := app.status.Window; w != nil && !w.Open && !w.Changes.IsZero() && app.status.State == manifest.StateHeld {
 			_, end := app.cfg.Windows.At(w.Changes)
 			if length := end.Sub(w.Changes); !end.IsZero() && length < 2*every {
@@ -336,5 +344,8 @@ func (a *Agent) nextCheck(jitter float64) time.Duration {
 	}
 	return d
 }
+
+// openNow reports whether no maintenance window keeps app waiting.
+func openNow(app *app) bool { return app.status.Window == nil || app.status.Window.Open }
 
 const firstRetry = 15 * time.Second

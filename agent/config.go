@@ -84,6 +84,10 @@ type Config struct {
 	// means [DefaultSeedAfterUpdate]. What is installed is given for as long as the agent runs.
 	SeedAfterUpdate time.Duration
 
+	// Prefetch is "auto" (also empty), for fetching a release before this machine's wave
+	// opens, where the wave is large and near, or "off", as for links that are paid by volume.
+	Prefetch string
+
 	// Self says how this agent replaces itself.
 	Self SelfConfig
 
@@ -285,6 +289,11 @@ func (c Config) validate() error {
 	}
 	if c.Reports.Every < 0 || c.Reports.Every > 0 && c.Reports.Every < time.Second {
 		return bad("reports.every %s is below one second", c.Reports.Every)
+	}
+	switch c.Prefetch {
+	case "", "auto", "off":
+	default:
+		return bad("prefetch %q is neither auto nor off", c.Prefetch)
 	}
 	if c.Time != "system" && c.Time != "floor" {
 		return bad("time %q is neither system nor floor", c.Time)

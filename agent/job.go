@@ -193,6 +193,9 @@ func (a *Agent) begin(app *app, d decision, c Choice) *job {
 // update fetches, verifies and installs.
 func (a *Agent) update(ctx context.Context, j *job) (apply.Result, error) {
 	d := j.decision
+	if err := a.endAhead(ctx, j.app); err != nil {
+		return apply.Result{}, err
+	}
 	if err := a.preflight(ctx, j); err != nil {
 		return apply.Result{}, err
 	}

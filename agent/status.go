@@ -62,6 +62,7 @@ type AppStatus struct {
 	HoldUntil    time.Time       `json:"hold_until,omitzero"`    // the operator's hold; 9999-12-31T23:59:59Z has no end
 	Pin          string          `json:"pin,omitempty"`          // the one version the operator wants
 	RevertedFrom manifest.Digest `json:"reverted_from,omitzero"` // not installed again until something else is offered
+	Ahead        string          `json:"ahead,omitempty"`        // of what waits for its wave: [AheadFetching] or [AheadHere]
 	Window       *WindowStatus   `json:"window,omitempty"`       // absent: an update may begin at any time
 
 	LastCheck *CheckStatus  `json:"last_check,omitempty"`

@@ -44,12 +44,12 @@ func (c *cli) agentConfig() (agent.Config, error) {
 func agentFromFile(f config.Agent) agent.Config {
 	cfg := agent.Config{
 		FleetID: f.FleetID, FleetKeyFile: f.FleetKeyFile, Listen: f.Listen, Peers: f.Peers, Trackers: f.Trackers, Time: f.Time,
-		Sources:         agent.Sources{Publisher: f.Sources.Publisher, Mirrors: f.Sources.Mirrors, LAN: swarm.LAN(f.Sources.LAN)},
-		Check:           agent.CheckConfig{Every: f.Check.Every.Duration(), Jitter: f.Check.Jitter.Share()},
-		Disk:            agent.Disk{Cache: f.Disk.Cache.Bytes(), Reserve: f.Disk.Reserve.Bytes()},
-		Reports:         agent.ReportsConfig{Disabled: !f.Reports.Enabled, To: f.Reports.To, Every: f.Reports.Every.Duration()},
-		SeedAfterUpdate: f.SeedAfterUpdate.Duration(),
-		Self:            agent.SelfConfig{Settle: f.Settle.Duration()},
+		Sources:  agent.Sources{Publisher: f.Sources.Publisher, Mirrors: f.Sources.Mirrors, LAN: swarm.LAN(f.Sources.LAN)},
+		Check:    agent.CheckConfig{Every: f.Check.Every.Duration(), Jitter: f.Check.Jitter.Share()},
+		Disk:     agent.Disk{Cache: f.Disk.Cache.Bytes(), Reserve: f.Disk.Reserve.Bytes()},
+		Reports:  agent.ReportsConfig{Disabled: !f.Reports.Enabled, To: f.Reports.To, Every: f.Reports.Every.Duration()},
+		Prefetch: f.Prefetch, SeedAfterUpdate: f.SeedAfterUpdate.Duration(),
+		Self: agent.SelfConfig{Settle: f.Settle.Duration()},
 		Limits: agent.Limits{
 			Up: f.Limits.Up.Bytes(), Down: f.Limits.Down.Bytes(),
 			LANUp: f.Limits.LANUp.Bytes(), LANDown: f.Limits.LANDown.Bytes(), Peers: f.Limits.Peers,

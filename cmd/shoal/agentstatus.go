@@ -108,7 +108,14 @@ func writeAppStatus(w io.Writer, s *agent.Status, app agent.AppStatus, now time.
 		row("pinned", "to %s by this machine's operator; to end it: shoal agent unpin", app.Pin)
 	}
 	if o := app.Offered; o != nil && o.SHA256 != app.SHA256 {
-		row("offered", "%s %s", o.Version, humanize.IBytes(uint64(max(o.Length, 0))))
+		text := o.Version + " " + humanize.IBytes(uint64(max(o.Length, 0)))
+		switch app.Ahead {
+		case agent.AheadHere:
+			text += ", downloaded ahead"
+		case agent.AheadFetching:
+			text += ", downloading ahead"
+		}
+		row("offered", "%s", text)
 	}
 	row("last check", "%s  (%s)", checkText(app, now), windowText(app.Window))
 	if app.Freshness != manifest.FreshNone && app.Freshness != "" {

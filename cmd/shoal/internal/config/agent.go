@@ -20,6 +20,7 @@ type Agent struct {
 	Reports         Reports        `yaml:"reports" mapstructure:"reports" doc:"telling the publisher how this machine stands, and why"`
 	Limits          Limits         `yaml:"limits" mapstructure:"limits" doc:"bytes per second; 0 is no limit; LAN is apart from the rest"`
 	Disk            Disk           `yaml:"disk" mapstructure:"disk" doc:"the cache of downloads"`
+	Prefetch        string         `yaml:"prefetch" mapstructure:"prefetch" doc:"auto: fetch before this machine's wave opens, where that is large and near; off, for links paid by volume"`
 	SeedAfterUpdate units.Duration `yaml:"seed_after_update" mapstructure:"seed_after_update" doc:"how long a replaced release is still given to neighbours"`
 	Settle          units.Duration `yaml:"settle" mapstructure:"settle" doc:"how long a new version of the agent itself must run before it is confirmed"`
 	Log             Log            `yaml:"log" mapstructure:"log" doc:"what the agent writes about itself"`
@@ -151,6 +152,7 @@ func DefaultAgent() Agent {
 		Sources:         Sources{LAN: LAN{Enabled: true}},
 		Reports:         Reports{Enabled: true, Every: units.Duration(10 * minute)},
 		Disk:            Disk{Cache: 2e9, Reserve: 500e6},
+		Prefetch:        "auto",
 		SeedAfterUpdate: units.Duration(24 * 60 * minute),
 		Settle:          units.Duration(minute),
 		Log:             Log{Level: "info", Format: "auto"},
