@@ -24,6 +24,7 @@ import (
 const (
 	DefaultMaxValidity  = 90 * 24 * time.Hour
 	DefaultRootValidity = 2 * 365 * 24 * time.Hour
+	DefaultStaleAfter   = 48 * time.Hour // a beacon
 )
 
 const fleetKeyName = "fleet" // beside the other keys
@@ -40,6 +41,10 @@ type InitRequest struct {
 
 	MaxValidity  time.Duration // longest a release is believed; zero means DefaultMaxValidity
 	RootValidity time.Duration // how long root is; zero means DefaultRootValidity
+
+	// Beacon makes a key too that opens the gates of rollouts; for a fleet of one channel,
+	// since a beacon's key has one.
+	Beacon bool
 
 	NoFleetKey bool // make an open fleet: whoever reaches it can read its releases
 
@@ -61,6 +66,7 @@ type InitResult struct {
 	Channels     []manifest.Channel `json:"channels"`
 	RootKeys     []KeyFile          `json:"root_keys"`
 	ReleaseKeys  []KeyFile          `json:"release_keys"`
+	BeaconKeys   []KeyFile          `json:"beacon_keys"`            // one, or none
 	FleetKey     string             `json:"fleet_key,omitempty"`    // file; empty for an open fleet
 	FleetKeyID   string             `json:"fleet_key_id,omitempty"` // says which key it is, and not what
 	RootNeeds    int                `json:"root_threshold"`
@@ -102,6 +108,10 @@ func (r *InitRequest) validate() error {
 			return fault.New(fault.Usage, "%d of %d %s keys cannot be", role.need, role.have, role.name).
 				Line("At least 1 must sign, and at most as many as there are, which is 32 or less.")
 		}
+	}
+	if r.Beacon && len(r.Channels) > 1 {
+		return fault.New(fault.Usage, "a beacon key belongs to one channel, and %d are to be made", len(r.Channels)).
+			Do("leave --beacon out, and give each channel its own: shoal channel set CHANNEL --beacon KEY.pub --stale-after 48h")
 	}
 	if r.MaxValidity < time.Second || r.RootValidity < time.Second ||
 		r.MaxValidity%time.Second != 0 || r.RootValidity%time.Second != 0 {
@@ -156,6 +166,10 @@ func Init(ctx context.Context, req InitRequest) (*InitResult, error) {
 		RootKeys:    keyFiles(req.KeyDir, "root", req.RootKeys),
 		ReleaseKeys: keyFiles(req.KeyDir, "release", req.ReleaseKeys),
 	}
+	res.BeaconKeys = []KeyFile{}
+	if req.Beacon {
+		res.BeaconKeys = keyFiles(req.KeyDir, "beacon", 1)
+	}
 	for _, ch := range req.Channels {
 		res.Channels = append(res.Channels, manifest.Channel{App: req.App, Name: ch})
 	}
@@ -182,7 +196,7 @@ func Init(ctx context.Context, req InitRequest) (*InitResult, error) {
 // look says which of the things Init would make are there.
 func (res *InitResult) look() (there, missing []string, err error) {
 	paths := []string{res.Config, filepath.Join(repo.TreeDir(res.Store), filepath.FromSlash(tree.Root(1)))}
-	for _, k := range slices.Concat(res.RootKeys, res.ReleaseKeys) {
+	for _, k := range res.files() {
 		paths = append(paths, k.Path)
 	}
 	for _, path := range paths {
@@ -230,7 +244,7 @@ func (res *InitResult) fromRepository() error {
 	} else {
 		res.FleetKey = ""
 	}
-	for _, files := range [][]KeyFile{res.RootKeys, res.ReleaseKeys} {
+	for _, files := range [][]KeyFile{res.RootKeys, res.ReleaseKeys, res.BeaconKeys} {
 		for i := range files {
 			if pub, err := keys.ReadPublic(files[i].Path + ".pub"); err == nil {
 				files[i].ID = pub.ID()
@@ -258,7 +272,11 @@ func (res *InitResult) make(ctx context.Context, req InitRequest) error {
 	if err != nil {
 		return err
 	}
-	env, err := firstRoot(ctx, req, rootKeys, releaseKeys)
+	beaconKeys, err := makeKeys(req.App, res.BeaconKeys)
+	if err != nil {
+		return err
+	}
+	env, err := firstRoot(ctx, req, rootKeys, releaseKeys, beaconKeys)
 	if err != nil {
 		return err
 	}
@@ -269,9 +287,12 @@ func (res *InitResult) make(ctx context.Context, req InitRequest) error {
 	if err := os.MkdirAll(req.KeyDir, 0o700); err != nil {
 		return writing(req.KeyDir, err)
 	}
-	for i, s := range slices.Concat(rootKeys, releaseKeys) {
-		path := slices.Concat(res.RootKeys, res.ReleaseKeys)[i].Path
-		if err := keys.WritePrivate(path, s, passphrase); err != nil {
+	for i, s := range slices.Concat(rootKeys, releaseKeys, beaconKeys) {
+		path, secret := res.files()[i].Path, passphrase
+		if slices.Contains(beaconKeys, s) {
+			secret = nil // Serve opens it by itself, and all it can do is slow a rollout down
+		}
+		if err := keys.WritePrivate(path, s, secret); err != nil {
 			return writing(path, err)
 		}
 	}
@@ -297,6 +318,11 @@ func (res *InitResult) make(ctx context.Context, req InitRequest) error {
 	return nil
 }
 
+// files are those of all keys, in the order in which they are made.
+func (res *InitResult) files() []KeyFile {
+	return slices.Concat(res.RootKeys, res.ReleaseKeys, res.BeaconKeys)
+}
+
 func keyFiles(dir, name string, n int) []KeyFile {
 	files := make([]KeyFile, n)
 	for i := range files {
@@ -319,7 +345,7 @@ func makeKeys(app string, files []KeyFile) ([]keys.Signer, error) {
 }
 
 // firstRoot is root version 1, signed by all root keys and opened once as an agent will.
-func firstRoot(ctx context.Context, req InitRequest, rootKeys, releaseKeys []keys.Signer) (*manifest.Envelope, error) {
+func firstRoot(ctx context.Context, req InitRequest, rootKeys, releaseKeys, beaconKeys []keys.Signer) (*manifest.Envelope, error) {
 	now := req.Clock().UTC().Truncate(time.Second)
 	root := &manifest.Root{
 		Version: 1, Fleet: req.App, Issued: now, Expires: now.Add(req.RootValidity),
@@ -331,7 +357,11 @@ func firstRoot(ctx context.Context, req InitRequest, rootKeys, releaseKeys []key
 			Release: role(req.Threshold, releaseKeys), MaxValidity: req.MaxValidity,
 		})
 	}
-	for _, s := range slices.Concat(rootKeys, releaseKeys) {
+	if len(beaconKeys) > 0 {
+		beacon := role(1, beaconKeys)
+		root.Channels[0].Beacon, root.Channels[0].StaleAfter = &beacon, DefaultStaleAfter
+	}
+	for _, s := range slices.Concat(rootKeys, releaseKeys, beaconKeys) {
 		root.Keys[s.Public().ID()] = s.Public().String()
 	}
 	payload, err := manifest.DraftRoot(root)
@@ -381,6 +411,9 @@ func configText(req InitRequest, res *InitResult) []byte {
 	}
 	for _, k := range res.ReleaseKeys {
 		fmt.Fprintf(&b, "  - %q\n", "file:"+beside(k.Path))
+	}
+	for _, k := range res.BeaconKeys {
+		fmt.Fprintf(&b, "  beacon: %q\n", "file:"+beside(k.Path))
 	}
 	b.WriteString("channels:\n")
 	for _, ch := range req.Channels {

@@ -63,11 +63,10 @@ func (res *PublishResult) planned(r *manifest.Rollout) {
 	}
 	res.Paused = r.Paused
 	for _, w := range r.Waves {
-		wave := Wave{Name: w.Name, Rings: w.Rings, Percent: w.Percent, Opens: r.Start.Add(w.After), Gated: w.Gate == manifest.GateBeacon}
-		if w.Soak > 0 {
-			wave.Soak = w.Soak.String()
-		}
-		res.Waves = append(res.Waves, wave)
+		res.Waves = append(res.Waves, Wave{
+			Name: w.Name, Rings: w.Rings, Percent: w.Percent, After: int64(w.After / time.Second), Opens: r.Start.Add(w.After),
+			Gated: w.Gate == manifest.GateBeacon, Soak: int64(w.Soak / time.Second),
+		})
 	}
 }
 

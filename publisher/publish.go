@@ -86,9 +86,10 @@ type Wave struct {
 	Name    string    `json:"name"`
 	Rings   []string  `json:"rings,omitempty"`
 	Percent int       `json:"percent,omitempty"`
-	Opens   time.Time `json:"opens"` // never before
-	Gated   bool      `json:"gated"` // and not before its gate is opened
-	Soak    string    `json:"soak,omitempty"`
+	After   int64     `json:"after_seconds"` // from the start of the plan
+	Opens   time.Time `json:"opens"`         // never before
+	Gated   bool      `json:"gated"`         // and not before its gate is opened
+	Soak    int64     `json:"soak_seconds,omitempty"`
 }
 
 // SignedBy is a key that signed.

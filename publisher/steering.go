@@ -27,11 +27,12 @@ func (p *Publisher) recordDir() string { return filepath.Join(p.cfg.Store, rollo
 // RolloutLog is where the controller's decisions are written down; see [rollout.Audit].
 func (p *Publisher) RolloutLog() string { return p.recordDir() }
 
-// openController returns the controller of the rollouts, which counts what reports has;
-// reports may be nil.
+// openController returns the controller of the rollouts, which counts what reports has.
+// Without reports it is for one command, whose answer says all there is to log.
 func (p *Publisher) openController(key keys.Signer, reports *fleet.Store) (*rollout.Controller, error) {
-	cfg := rollout.Config{Repo: p.repo, Dir: p.recordDir(), Key: key, Counts: counter(reports), Clock: p.now, Logger: p.log}
+	cfg := rollout.Config{Repo: p.repo, Dir: p.recordDir(), Key: key, Counts: counter(reports), Clock: p.now}
 	if reports != nil {
+		cfg.Logger = p.log
 		cfg.OnEvent = func(e rollout.Event) {
 			ctx, cancel := context.WithTimeout(context.Background(), logWithin)
 			defer cancel()
@@ -159,5 +160,10 @@ func (p *Publisher) Brake(ctx context.Context, cmd rollout.Command, open func(co
 		return nil, err
 	}
 	defer c.Close()
-	return c.Do(ctx, cmd)
+	done, err := c.Do(ctx, cmd)
+	if err != nil {
+		return nil, err
+	}
+	done.Status.Controlled = false // not for longer than this
+	return done, nil
 }

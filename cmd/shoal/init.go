@@ -58,6 +58,7 @@ machines run is decided by signatures alone, with it or without.`,
 	f.StringVar(&dir, "dir", "", "`DIR` for keys, publisher.yaml and store, instead of the usual places")
 	f.StringVar(&store, "store", "", "`DIR` of the repository")
 	f.BoolVar(&plain, "no-passphrase", false, "leave the private keys unprotected")
+	f.BoolVar(&req.Beacon, "beacon", false, "make a beacon key too, with which shoal serve opens the gates of rollouts and holds them")
 	f.BoolVar(&req.NoFleetKey, "no-fleet-key", false, "make an open fleet: whoever reaches it can read releases, stock BitTorrent clients too")
 	c.passphraseFlag(cmd)
 	cmd.MarkFlagsMutuallyExclusive("no-passphrase", "passphrase-file")
@@ -130,6 +131,9 @@ func writeInit(w io.Writer, c *cli, res *publisher.InitResult) {
 	}
 	fmt.Fprintf(w, "Created %s %s   (%s; %d of %d publishes%s)\n",
 		name, keyPaths(res.ReleaseKeys), protected, res.ReleaseNeeds, len(res.ReleaseKeys), hint)
+	if len(res.BeaconKeys) > 0 {
+		fmt.Fprintf(w, "Created beacon key   %s   (NO passphrase, so that shoal serve can open it; it opens gates and holds rollouts)\n", keyPaths(res.BeaconKeys))
+	}
 	if res.FleetKey != "" {
 		fmt.Fprintf(w, "Created fleet key    %s   (keeps strangers out of the swarm; every machine needs a copy)\n", res.FleetKey)
 	} else {

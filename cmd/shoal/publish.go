@@ -292,17 +292,21 @@ func (c *cli) writePublish(w io.Writer, res *publisher.PublishResult) {
 		fmt.Fprintf(w, "Wrote %s for review; nothing was signed or published.\n", res.Draft)
 		fmt.Fprintf(w, "Sign it: ssh-keygen -Y sign -n %s -f KEY %s\n", manifest.TypeManifest, shellWord(res.Draft))
 	default:
-		var names []string
-		for _, s := range res.SignedBy {
-			names = append(names, s.Name)
-		}
-		fmt.Fprintf(w, "Signed by %s (%d of %d).\n", strings.Join(names, ", "), len(names), res.Threshold)
+		fmt.Fprintf(w, "Signed by %s (%d of %d).\n", signerNames(res), len(res.SignedBy), res.Threshold)
 		if res.Paused {
 			fmt.Fprintf(w, "Next: %s     then     %s\n", c.again("serve"), c.again("rollout start"))
 			return
 		}
 		fmt.Fprintf(w, "Next: %s\n", c.again("serve"))
 	}
+}
+
+func signerNames(res *publisher.PublishResult) string {
+	var names []string
+	for _, s := range res.SignedBy {
+		names = append(names, s.Name)
+	}
+	return strings.Join(names, ", ")
 }
 
 // again is the command line for verb with the configuration of this one.

@@ -107,14 +107,14 @@ plan that the configuration has for the channel.`,
 				Channel string           `json:"channel"`
 				Waves   []publisher.Wave `json:"waves"`
 			}{res.Channel.String(), append([]publisher.Wave{}, res.Waves...)}
-			return c.print("shoal.rollout-plan/v1", out, func(w io.Writer) { writePlan(w, res, time.Now()) })
+			return c.print("shoal.rollout-plan/v1", out, func(w io.Writer) { writePlan(w, res) })
 		},
 	}
 	f.register(cmd)
 	return cmd
 }
 
-func writePlan(w io.Writer, res *publisher.PublishResult, now time.Time) {
+func writePlan(w io.Writer, res *publisher.PublishResult) {
 	if len(res.Waves) == 0 {
 		fmt.Fprintf(w, "%s: everyone at once\n", res.Channel)
 		return
@@ -124,15 +124,17 @@ func writePlan(w io.Writer, res *publisher.PublishResult, now time.Time) {
 	fmt.Fprintf(tw, "WAVE\tWHO\tNOT BEFORE\tAND THEN\n")
 	for i, wave := range res.Waves {
 		at, gate := "at once", ""
-		if d := wave.Opens.Sub(now).Round(time.Second); d > time.Second {
-			at = "after " + units.Duration(d).String()
+		if wave.After > 0 {
+			at = "after " + seconds(wave.After)
 		}
-		if wave.Gated {
-			gate = fmt.Sprintf("when wave %d is well, %s after it opened", i, wave.Soak)
+		if wave.Gated && i > 0 {
+			gate = fmt.Sprintf("when wave %d is well, %s after it opened", i, seconds(wave.Soak))
 		}
 		fmt.Fprintf(tw, "%d %s\t%s\t%s\t%s\n", i+1, wave.Name, whoIsIn(wave.Rings, wave.Percent), at, gate)
 	}
 }
+
+func seconds(n int64) string { return units.Duration(time.Duration(n) * time.Second).String() }
 
 // whoIsIn names the machines of a wave.
 func whoIsIn(rings []string, percent int) string {
@@ -213,7 +215,16 @@ func (c *cli) writeSigned(w io.Writer, res *publisher.PublishResult) {
 		fmt.Fprintf(w, "Then:    shoal manifest attach %s SIGNATURE... --out signed.env.json     and     %s\n", draft, c.again("publish --envelope signed.env.json"))
 		return
 	}
-	c.writePublish(w, res)
+	if res.Previous != res.Version { // another release
+		c.writePublish(w, res)
+		return
+	}
+	fmt.Fprintf(w, "%s  %s   sequence %d   expires %s   %s\n", res.Channel, res.Version, res.Sequence, res.Expires.Format("2006-01-02"), waveWords(res))
+	if res.DryRun {
+		fmt.Fprintf(w, "Dry run: nothing was signed or changed. %d key(s) must sign.\n", res.Threshold)
+		return
+	}
+	fmt.Fprintf(w, "Signed by %s (%d of %d).\n", signerNames(res), len(res.SignedBy), res.Threshold)
 }
 
 // steering are the flags of verbs that change a plan.

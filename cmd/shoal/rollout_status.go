@@ -134,7 +134,7 @@ func (c *cli) writeRollout(w io.Writer, st *rollout.Status, now time.Time) {
 		fmt.Fprintf(w, "Next: %s     or %s\n", c.again("rollout resume"), c.again("rollout halt --revert --reason TEXT"))
 	case st.Paused:
 		fmt.Fprintf(w, "Next: %s, or, if it ran before: %s\n", c.again("rollout start"), c.again("rollout resume"))
-	case st.Gated && !st.Controlled:
+	case !st.Controlled && st.Wave < len(st.Waves) && st.Waves[st.Wave].Gated:
 		fmt.Fprintf(w, "Nobody opens gates here: %s\n", c.again("serve --beacon-key REF"))
 	}
 }
