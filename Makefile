@@ -14,7 +14,7 @@ export CGO_ENABLED ?= 0
 export GOFLAGS
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long test-crash check race fuzz vuln bench bench-swarm dist clean
+.PHONY: help build demo test test-long test-crash test-net check race fuzz vuln bench bench-swarm dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,10 +30,13 @@ test: ## every fast test, with go vet; about two minutes on two cores
 	@$(GO) test -json ./... | $(GO) run ./internal/tools/testsum
 
 test-long: ## the slow and the privileged tests too (root for namespaces and small filesystems)
-	@SHOAL_LONG=1 $(GO) test -json -timeout 25m -run 'Long' -skip 'LongCrash' ./... | $(GO) run ./internal/tools/testsum
+	@SHOAL_LONG=1 $(GO) test -json -timeout 25m -run 'Long' -skip 'LongCrash|LongNet' ./... | $(GO) run ./internal/tools/testsum
 
 test-crash: ## kill real processes at every call and cut the power of real file systems (root, for loop devices)
 	@SHOAL_LONG=1 $(GO) test -json -timeout 9m -run 'LongCrash' ./agent/... | $(GO) run ./internal/tools/testsum
+
+test-net: ## real processes in network namespaces: a LAN with nothing else, a split one (root)
+	@SHOAL_LONG=1 $(GO) test -json -timeout 9m -run 'LongNet' ./cmd/shoal/nettest | $(GO) run ./internal/tools/testsum
 
 check: ## gofmt, go vet, staticcheck, a tidy go.mod, and a build for every platform
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
