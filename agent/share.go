@@ -35,7 +35,7 @@ func (a *Agent) give(app *app, p *manifest.Payload) {
 }
 
 func (a *Agent) seed(ctx context.Context, p *manifest.Payload, t apply.Target) error {
-	info, err := a.acquirer(nil).Info(ctx, p)
+	info, err := a.acquirer(a.swarmForUpdate).Info(ctx, p)
 	if err != nil {
 		return err
 	}

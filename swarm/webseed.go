@@ -54,7 +54,7 @@ type fallback struct {
 
 type webseed struct {
 	Webseed
-	failures int // since it last gave a piece
+	failures int // since it last gave a piece that was missing
 }
 
 func newFallback(ctx context.Context, s *share, o FetchOptions, broken chan<- error) *fallback {
@@ -202,7 +202,6 @@ func (f *fallback) from(w *webseed) error {
 			s.countWeb(length, 0)
 			return fmt.Errorf("%w: piece %d of %d", ErrContent, n, s.info.Pieces())
 		}
-		w.failures = 0
 		if s.store.have[n].Load() {
 			s.countWeb(length, 0)
 			continue
@@ -219,6 +218,7 @@ func (f *fallback) from(w *webseed) error {
 			return err
 		}
 		s.countWeb(length, length)
+		w.failures = 0
 	}
 	return nil
 }

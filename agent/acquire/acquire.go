@@ -29,11 +29,14 @@ const (
 	// A payload of one piece cannot be shared before it is whole, so asking for it
 	// directly is as kind to the publisher and quicker.
 	smallPayload = 64 << 10
-	// After this long without a byte from any peer the payload is taken from a web
-	// server; each machine waits a different time, so that a fleet does not come at once.
-	minIdle, maxIdle = 20 * time.Second, 40 * time.Second
-	minRate          = 1 << 10          // bytes per second
-	infoPatience     = 30 * time.Second // for a peer that has an info dict
+	// After this long without anything from peers the sources may be asked; each machine
+	// waits a different time. It is longer than finding peers takes where there are any.
+	minAlone, maxAlone = 10 * time.Second, 20 * time.Second
+	// After this long without anything from anybody the download ends, for now.
+	maxIdle = time.Minute
+	minRate = 1 << 10 // bytes per second
+	// Peers that have an info dict give it at once.
+	infoPatience = 30 * time.Second
 )
 
 // Acquirer knows where payloads are to be had. Its fields do not change once it is used;
@@ -41,7 +44,8 @@ const (
 type Acquirer struct {
 	// Cache is where they are put together, and kept.
 	Cache *cache.Cache
-	// Sources are asked for info dicts, and at last for payloads.
+	// Sources are asked for info dicts, and at last for payloads: for those the first, which
+	// is the publisher's, after the others.
 	Sources []source.Source
 	// Node returns the machine's swarm node, made when it is first needed.
 	Node func() (*swarm.Node, error)
@@ -86,31 +90,27 @@ func (a *Acquirer) Open(ctx context.Context, w Wanted, tell func(Progress)) (f *
 	}
 	t := &telling{tell: tell}
 	var failed verdict
-	if w.Length <= smallPayload || info == nil {
+	asked := w.Length <= smallPayload || info == nil
+	if asked {
 		f, err := a.direct(ctx, w, t)
 		if err == nil || final(err) {
 			return f, false, err
 		}
 		failed.add(err)
 	}
-	if info == nil || !a.peersKnown() {
-		if failed.err != nil {
-			return nil, false, failed.err
+	// Those who were asked at once need not be asked again; peers may still be.
+	if info != nil && (!asked || a.peersKnown()) {
+		var told failures
+		var fallback []swarm.Webseed
+		if !asked {
+			fallback = a.webseeds(w, &told)
 		}
-		f, err := a.direct(ctx, w, t) // there is nobody who could tell of a peer
-		return f, false, err
+		f, err = a.fromPeers(ctx, w, info, t, fallback, &told)
+		if err == nil || final(err) {
+			return f, err == nil, err
+		}
+		failed.add(err)
 	}
-	f, err = a.fromPeers(ctx, w, info, t)
-	if err == nil || final(err) {
-		return f, err == nil, err
-	}
-	a.Logger.Info("no peer delivers; asking the sources", "release", w.Release, "err", err)
-	failed.add(err)
-	f, err = a.direct(ctx, w, t)
-	if err == nil || final(err) {
-		return f, false, err
-	}
-	failed.add(err)
 	return nil, false, failed.err
 }
 
@@ -165,29 +165,29 @@ func (a *Acquirer) Info(ctx context.Context, p *manifest.Payload) (*swarm.Info, 
 			return info, nil
 		}
 	}
-	var bad, missing error
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan answer, len(a.Sources))
 	for _, s := range a.Sources {
-		b, err := s.Document(ctx, tree.Info(p.InfoSHA256), swarm.MaxInfoSize)
-		if err != nil {
-			missing = errors.Join(missing, err)
-			continue
-		}
-		info, err := swarm.OpenInfo(b, ref)
-		if err != nil {
-			a.Logger.Warn("refused an info dict", "source", s.Name(), "err", err)
-			bad = fault.New(fault.BadInfo, "the info dict from %s is not as signed: %w", s.Name(), err).
-				Line("Nothing was fetched, and nothing was changed.").
-				Do("publisher: compare that source with the repository").
-				Fact("source", s.Name()).Fact("info_sha256", p.InfoSHA256.String())
-			continue
-		}
-		if err := durable.WriteFile(kept, b, 0o600); err != nil {
-			return nil, coded(err, "keeping the info dict")
-		}
-		return info, nil
+		go func() {
+			info, err := infoFrom(ctx, s, p.InfoSHA256, ref)
+			answers <- answer{info, err}
+		}()
 	}
-	if bad != nil {
-		return nil, bad
+	var bad, missing error
+	for range a.Sources {
+		switch got := <-answers; {
+		case got.err == nil:
+			if err := durable.WriteFile(kept, got.info.Bytes(), 0o600); err != nil {
+				return nil, coded(err, "keeping the info dict")
+			}
+			return got.info, nil
+		case errors.Is(got.err, fault.BadInfo):
+			a.Logger.Warn("refused an info dict", "err", got.err)
+			bad = got.err
+		default:
+			missing = errors.Join(missing, got.err)
+		}
 	}
 	info, err := a.infoFromPeers(ctx, ref)
 	switch {
@@ -195,6 +195,8 @@ func (a *Acquirer) Info(ctx context.Context, p *manifest.Payload) (*swarm.Info, 
 		return info, coded(durable.WriteFile(kept, info.Bytes(), 0o600), "keeping the info dict")
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
+	case bad != nil:
+		return nil, bad
 	}
 	return nil, fault.New(fault.Unreachable, "nobody has the info dict of this release: %w", errors.Join(missing, err))
 }
@@ -226,6 +228,27 @@ func (a *Acquirer) infoFromPeers(ctx context.Context, ref swarm.Ref) (*swarm.Inf
 	return node.FetchInfo(ctx, ref, swarm.FetchOptions{Trackers: a.Trackers, Peers: a.Peers})
 }
 
+// answer is what a source has for an info dict.
+type answer struct {
+	info *swarm.Info
+	err  error
+}
+
+func infoFrom(ctx context.Context, s source.Source, d manifest.Digest, ref swarm.Ref) (*swarm.Info, error) {
+	b, err := s.Document(ctx, tree.Info(d), swarm.MaxInfoSize)
+	if err != nil {
+		return nil, err
+	}
+	info, err := swarm.OpenInfo(b, ref)
+	if err != nil {
+		return nil, fault.New(fault.BadInfo, "the info dict from %s is not as signed: %w", s.Name(), err).
+			Line("Nothing was fetched, and nothing was changed.").
+			Do("publisher: compare that source with the repository").
+			Fact("source", s.Name()).Fact("info_sha256", d.String())
+	}
+	return info, nil
+}
+
 func readInfo(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -235,54 +258,74 @@ func readInfo(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, swarm.MaxInfoSize+1)) // one too many is what OpenInfo refuses
 }
 
-// fromPeers fetches the payload from the swarm.
-func (a *Acquirer) fromPeers(ctx context.Context, w Wanted, info *swarm.Info, t *telling) (*os.File, error) {
+// fromPeers fetches the payload from the swarm, and from the fallback when peers give
+// nothing: at once when there is nobody who could tell of a peer. Without one it waits for
+// peers no longer than the fallback would.
+func (a *Acquirer) fromPeers(ctx context.Context, w Wanted, info *swarm.Info, t *telling, fallback []swarm.Webseed, told *failures) (*os.File, error) {
 	node, err := a.Node()
 	if err != nil {
 		return nil, err
 	}
 	dst := a.Cache.Unverified(w.SHA256)
-	idle := minIdle + rand.N(maxIdle-minIdle)
+	alone, idle := minAlone+rand.N(maxAlone-minAlone), maxIdle
 	if a.Idle > 0 {
-		idle = a.Idle
+		alone, idle = a.Idle, 2*a.Idle
 	}
-	if len(a.Sources) == 0 {
+	switch {
+	case len(a.Sources) == 0:
 		idle = 0 // nowhere else to go: wait for peers
+	case len(fallback) == 0:
+		idle = alone
+	case !a.peersKnown():
+		alone, idle = 0, alone
 	}
+	before := t.last.Bytes
 	got, err := node.Fetch(ctx, info, dst, swarm.FetchOptions{
-		Trackers: a.Trackers, Peers: a.Peers, IdleTimeout: idle, MinRate: minRate,
-		Progress: func(s swarm.Progress) { t.set(Progress{s.Done, s.Rate, s.Peers, s.Bytes}) },
+		Trackers: a.Trackers, Peers: a.Peers, Webseeds: fallback, WebseedAfter: alone,
+		IdleTimeout: idle, MinRate: minRate,
+		Progress: func(s swarm.Progress) { t.set(Progress{s.Done, s.Rate, s.Peers, sum(before, s.Bytes)}) },
 	})
-	t.last.Bytes = got
+	t.last.Bytes = sum(before, got)
 	if err != nil {
 		t.set(t.last)
-		return nil, a.fetchFailed(w, err)
+		return nil, a.fetchFailed(w, err, told.first())
 	}
 	f, err := a.Cache.Accept(ctx, dst, w.SHA256, w.Length)
 	if err != nil {
 		node.Drop(w.Infohash) // pieces and info dict agree, and still it is not the signed file
 		return nil, err
 	}
-	t.set(Progress{Done: w.Length, Bytes: got})
+	t.set(Progress{Done: w.Length, Bytes: t.last.Bytes})
 	return f, nil
 }
 
-func (a *Acquirer) fetchFailed(w Wanted, err error) error {
+func sum(a, b swarm.Bytes) swarm.Bytes {
+	b.Webseed += a.Webseed
+	return b
+}
+
+// fetchFailed says why a fetch ended; asked is how the sources that were asked failed.
+func (a *Acquirer) fetchFailed(w Wanted, err, asked error) error {
 	var space *swarm.SpaceError
 	var deadline *swarm.DeadlineError
 	switch {
 	case errors.As(err, &space):
 		return cache.NoSpace(space.Dir, space.Need, space.Have)
+	case errors.As(err, &deadline) && asked != nil && notAsSigned(asked):
+		return asked
 	case errors.As(err, &deadline):
 		e := fault.New(fault.Unreachable, "no source for %s", w.Release)
 		e.Line("peers      nothing came in time (%s)", deadline.Which)
 		for _, t := range a.Trackers {
 			e.Line("tracker    %s", t)
 		}
+		if asked != nil {
+			e.Line("sources    %v", asked)
+		}
 		if deadline.Done > 0 {
 			e.Line("have       %d of %d bytes; they are kept", deadline.Done, deadline.Total)
 		}
-		return e.Do("to find out what is wrong here: shoal doctor").
+		return e.Do("to find out what is wrong here: shoal doctor network").
 			Fact("done", deadline.Done).Fact("total", deadline.Total)
 	case errors.Is(err, swarm.ErrBusy):
 		return fault.New(fault.Unreachable, "%s is being fetched already", w.Release).Do("try again when that has ended")

@@ -64,8 +64,7 @@ func (a *Acquirer) directFrom(ctx context.Context, w Wanted, s source.Source, t 
 	if a.Direct > 0 {
 		limit = a.Direct
 	}
-	timed, cancel := context.WithTimeoutCause(ctx, limit, fault.New(fault.Unreachable, "%s did not deliver within %s", s.Name(), limit).
-		Line("What came is kept.").Do("the agent tries again by itself").Fact("source", s.Name()))
+	timed, cancel := context.WithTimeoutCause(ctx, limit, notWithin(s, limit))
 	defer cancel()
 	if at < w.Length || w.Length == 0 {
 		var body io.ReadCloser
