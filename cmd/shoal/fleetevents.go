@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"shoal/internal/fault"
 	"shoal/publisher/fleet"
 )
 
@@ -49,18 +50,28 @@ func (c *cli) followEvents(ctx context.Context, f fleet.Fleet, page *fleet.Event
 	if c.flags.output != formatText {
 		c.flags.output = formatJSONL // a document that never ends is none
 	}
+	// Without a serve nothing happens, and the store has to be free for one to start.
+	_, alone := f.(*fleet.Store)
 	for {
 		if err := c.printEvents(page.Events); err != nil {
 			return err
 		}
-		next, err := f.Events(ctx, fleet.EventQuery{After: page.Next, Wait: followWait})
-		if errors.Is(err, context.Canceled) {
+		if alone {
+			c.warn("shoal serve is not running: these were the last events")
 			return nil
 		}
-		if err != nil {
+		next, err := f.Events(ctx, fleet.EventQuery{After: page.Next, Wait: followWait})
+		switch {
+		case err == nil:
+			page = next
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, fault.Interrupted), errors.Is(err, fault.IO):
+			c.warn("shoal serve has stopped: these were the last events")
+			return nil
+		default:
 			return err
 		}
-		page = next
 	}
 }
 

@@ -53,6 +53,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits":    exits,
 			"waitfor":  waitFor,
+			"until":    until,
 			"freeport": freePort,
 			"sha256":   sum,
 			"fakeapp":  fakeApp,
@@ -104,6 +105,27 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 		last = fmt.Sprintf("%q, %v", body, err)
 	}
 	ts.Fatalf("waited in vain for %s %s: %s", args[0], args[1], last)
+}
+
+// until runs a program again and again until what it prints is like REGEXP, of which the
+// first group, if there is one, is then in $FOUND: until REGEXP PROGRAM ARG...
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until REGEXP PROGRAM ARG...")
+	}
+	pattern := regexp.MustCompile(args[0])
+	for deadline := time.Now().Add(waitDeadline); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		if ts.Exec(args[1], args[2:]...) != nil {
+			continue
+		}
+		if m := pattern.FindStringSubmatch(ts.ReadFile("stdout")); m != nil {
+			if len(m) > 1 {
+				ts.Setenv("FOUND", m[1])
+			}
+			return
+		}
+	}
+	ts.Fatalf("waited in vain for %q from %q", args[0], args[1:])
 }
 
 func look(ts *testscript.TestScript, kind, what string) (string, error) {

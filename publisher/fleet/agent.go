@@ -26,7 +26,7 @@ type Agent struct {
 
 	First  time.Time        `json:"first_seen"` // by this publisher's clock, as Seen
 	Seen   time.Time        `json:"last_seen"`
-	From   netip.Addr       `json:"from,omitzero"` // of the last report; zero for one from a file
+	From   netip.Addr       `json:"from,omitzero"` // of the last report over the network; zero for none
 	Member bool             `json:"member"`        // it came over the fleet's TLS
 	Notes  []manifest.Label `json:"notes,omitempty"`
 	Key    string           `json:"key"` // as in authorized_keys
@@ -118,7 +118,10 @@ func after(old *Agent, r *manifest.Report, key keys.PublicKey, via Via, seen tim
 	if old != nil {
 		*a = *old
 	}
-	a.Seen, a.From, a.Member, a.Key, a.Report = seen, via.From, via.Member, key.String(), *r
+	a.Seen, a.Key, a.Report = seen, key.String(), *r
+	if old == nil || via.From.IsValid() { // a file says nothing of how the machine is reached
+		a.From, a.Member = via.From, via.Member
+	}
 	a.Standing = make([]Standing, len(r.Apps))
 	for i := range r.Apps {
 		a.Standing[i] = stands(old, &r.Apps[i], seen)
@@ -166,7 +169,7 @@ func stands(old *Agent, r *manifest.AppReport, seen time.Time) Standing {
 	return s
 }
 
-// lastRun is the host that uses the same key as a's last report, if one was noticed.
+// otherHost is where the same key was used before a's last report, if one was noticed.
 func (a *Agent) otherHost() string {
 	if n := len(a.Runs); n > 1 {
 		return a.Runs[n-2].Host

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -486,11 +487,13 @@ func TestPeopleApproveLabelAndForget(t *testing.T) {
 
 func TestMembersCountWhereThePublisherSaysSo(t *testing.T) {
 	w := newWorld(t, func(c *fleet.Config) { c.Approve = fleet.ApproveMembers })
-	for name, via := range map[string]fleet.Via{"member": {Member: true}, "stranger": {}} {
+	from := netip.MustParseAddr("192.0.2.1")
+	for name, via := range map[string]fleet.Via{"member": {From: from, Member: true}, "stranger": {From: from}} {
 		if _, err := w.Take(t.Context(), w.report(name), via); err != nil {
 			t.Fatal(err)
 		}
 	}
+	w.hears("member") // in a file: it is a member all the same
 	if sum, _ := w.Summary(t.Context()); sum.Agents != 1 || sum.Unapproved != 1 {
 		t.Errorf("%+v", sum)
 	}
