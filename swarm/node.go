@@ -24,7 +24,9 @@ const (
 	// A ban is looked into only when what the engine found has been told to [share.judged].
 	banDelay     = 100 * time.Millisecond
 	classesEvery = time.Minute // how often the node looks again at what classes depend on
-	farewell     = time.Second // how long Close waits for trackers to be told that we leave
+	// stealAfter is how long a request has to be answered before another peer may be asked.
+	stealAfter = 2 * time.Second
+	farewell   = time.Second // how long Close waits for trackers to be told that we leave
 )
 
 // Node is one BitTorrent node. Its methods can be called at any time and from any
@@ -137,7 +139,7 @@ func (n *Node) engineConfig(c Config) *torrent.ClientConfig {
 	e.UploadRateLimiter = rate.NewLimiter(rate.Inf, 0)
 	// A request is not taken from one peer and given to another before it has had a
 	// chance to be answered, or much arrives twice.
-	e.StealRequestGrace = time.Second
+	e.StealRequestGrace = stealAfter
 
 	e.Callbacks.PeerConnAdded = append(e.Callbacks.PeerConnAdded, n.peerAdded, n.followerAdded)
 	e.Callbacks.ReadExtendedHandshake = func(pc *torrent.PeerConn, m *pp.ExtendedHandshakeMessage) {

@@ -21,7 +21,7 @@ const (
 	maxRTT        = 2 * time.Second
 	rateOver      = 250 * time.Millisecond // how often the rate is measured
 	firstRequests = 16
-	leastRequests = 2
+	leastRequest  = 2 * usualBlock // bytes
 	mostRequests  = 256
 
 	// Closed connections wait to be counted; with this many, now.
@@ -213,7 +213,8 @@ func (n *Node) peerDelivered(e torrent.ReceivedUsefulDataEvent) {
 	p.blocks++
 	if over := time.Since(p.since); over >= rateOver {
 		inTime := 1 + int(float64(p.blocks)*float64(queueTime+2*p.conn.rtt())/float64(over))
-		pc.PeerMaxRequests = min(max(inTime, leastRequests), mostRequests, p.allows)
+		least := max(1, leastRequest/int(s.block))
+		pc.PeerMaxRequests = min(max(inTime, least), mostRequests, p.allows)
 		p.blocks, p.since = 0, p.since.Add(over)
 	}
 }

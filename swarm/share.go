@@ -10,6 +10,7 @@ import (
 
 	"github.com/anacrolix/torrent"
 	"github.com/anacrolix/torrent/metainfo"
+	pp "github.com/anacrolix/torrent/peer_protocol"
 	"github.com/anacrolix/torrent/storage"
 
 	"shoal/swarm/announce"
@@ -18,10 +19,20 @@ import (
 // fewPeers is how many are so few that trackers are asked again soon.
 const fewPeers = 4
 
+// How much one request asks for. Stock clients answer up to 16 KiB, and some no other
+// length. Members of a fleet with a key ask for a quarter of a piece, so that one can
+// still come from several peers: of large files, what each message costs is most of what
+// a fast network leaves to do.
+const (
+	usualBlock    = 16 << 10
+	blocksOfPiece = 4
+)
+
 // A share is one torrent of a node, from before its file is opened until it is dropped.
 type share struct {
-	n    *Node
-	info *Info
+	n     *Node
+	info  *Info
+	block int64 // bytes that one request asks for
 
 	ctx    context.Context // governs the share; its cause is why it ended
 	cancel context.CancelCauseFunc
@@ -71,7 +82,10 @@ func (n *Node) reserve(i *Info) (*share, error) {
 	if s, ok := n.torrents[i.ref.Infohash]; ok {
 		return s, ErrBusy
 	}
-	s := &share{n: n, info: i, opened: make(chan struct{}), wake: make(chan struct{}, 1)}
+	s := &share{n: n, info: i, block: usualBlock, opened: make(chan struct{}), wake: make(chan struct{}, 1)}
+	if n.tr.accepting != nil {
+		s.block = min(max(usualBlock, i.pieceLength/blocksOfPiece), maxBlock)
+	}
 	s.ctx, s.cancel = context.WithCancelCause(n.ctx)
 	s.tally.live = make(map[*torrent.PeerConn]*peer)
 	n.torrents[i.ref.Infohash] = s
@@ -103,6 +117,7 @@ func (s *share) add(st *store) error {
 		InfoHash:  s.info.ref.Infohash,
 		InfoBytes: s.info.raw,
 		Storage:   st,
+		ChunkSize: pp.Integer(s.block),
 	})
 	if !isNew || lib.Info() == nil {
 		// It would ask peers for the info dict now. Nothing that passed OpenInfo gets here.

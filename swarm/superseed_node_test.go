@@ -84,13 +84,15 @@ func TestSuperSeedPeersThatDoNotMeet(t *testing.T) {
 }
 
 // A release of more than 64 MiB stalled: the engine asks for no piece that lies beyond
-// that much of what it wants, and what it wants first is what nobody offers yet.
+// that much of what it wants, and what it wants first is what nobody offers yet. Among
+// members the blocks of such a file are larger than stock clients know them.
 func TestSuperSeedLarge(t *testing.T) {
 	c := newContent(t, 160<<20)
-	seed := newSeed(t, c, swarm.Config{SuperSeed: true})
+	keys := newKeys(t)
+	seed := newSeed(t, c, swarm.Config{SuperSeed: true, Fleet: member(t, keys)})
 	dst := filepath.Join(t.TempDir(), "got")
 	o := swarm.FetchOptions{Peers: []string{seed.Addr().String()}}
-	if _, err := newNode(t, swarm.Config{}).Fetch(withPatience(t), c.info, dst, o); err != nil {
+	if _, err := newNode(t, swarm.Config{Fleet: member(t, keys)}).Fetch(withPatience(t), c.info, dst, o); err != nil {
 		t.Fatal(err)
 	}
 	c.check(t, dst)
