@@ -19,13 +19,13 @@ func joined(t *testing.T, machines, size int) (*lan, *site, []*machine) {
 		all = append(all, m)
 	}
 	for _, m := range all {
-		m.waitForNeighbours(1)
+		m.waitForNeighbours(1, machines)
 	}
 	return n, s, all
 }
 
-// waitForNeighbours waits until the agent has so many, by what `agent peers` says.
-func (m *machine) waitForNeighbours(least int) {
+// waitForNeighbours waits until the agent has from least to most, as `agent peers` says.
+func (m *machine) waitForNeighbours(least, most int) {
 	t := m.lan.t
 	t.Helper()
 	deadline := time.Now().Add(patience)
@@ -34,11 +34,12 @@ func (m *machine) waitForNeighbours(least int) {
 			Items []struct{ Peers []struct{ Addr string } }
 		}
 		out, err := m.try("agent", "peers", "-o", "json")
-		if err == nil && json.Unmarshal(out, &seen) == nil && len(seen.Items) == 1 && len(seen.Items[0].Peers) >= least {
+		if err == nil && json.Unmarshal(out, &seen) == nil && len(seen.Items) == 1 &&
+			len(seen.Items[0].Peers) >= least && len(seen.Items[0].Peers) <= most {
 			return
 		}
 		if time.Now().After(deadline) {
-			m.fatalf("has no %d neighbours: %s %v", least, out, err)
+			m.fatalf("has not %d to %d neighbours: %s %v", least, most, out, err)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
@@ -58,22 +59,38 @@ func TestLongNetLAN(t *testing.T) {
 }
 
 // The switch is split while the stick is read: one half has the release, the other has
-// not. When the halves are one again, the other gets it too.
+// not. When the halves are one again, the other gets it too: over connections that were
+// only waiting, and when all of those have been given up.
 func TestLongNetPartition(t *testing.T) {
-	n, s, all := joined(t, 8, 1<<20)
-	n.bridge("br1")
-	for _, m := range all[4:] {
-		n.move(m, "br1")
+	for _, r := range []struct {
+		name    string
+		forLong bool
+	}{{"short", false}, {"until-connections-are-given-up", true}} {
+		t.Run(r.name, func(t *testing.T) {
+			n, s, all := joined(t, 8, 1<<20)
+			for _, m := range all {
+				m.waitForNeighbours(7, 7)
+			}
+			n.bridge("br1")
+			for _, m := range all[4:] {
+				n.move(m, "br1")
+			}
+			all[0].shoal("", "agent", "import", s.bundles[1])
+			wait(all[:4], s.sums[1])
+			if r.forLong {
+				for _, m := range all {
+					m.waitForNeighbours(3, 3)
+				}
+			}
+			for _, m := range all[4:] {
+				if m.runs(s.sums[1]) {
+					m.fatalf("runs what it cannot have heard of")
+				}
+			}
+			for _, m := range all[4:] {
+				n.move(m, "br0")
+			}
+			t.Logf("the other half runs it %.1f s after the network was whole again", wait(all, s.sums[1]).Seconds())
+		})
 	}
-	all[0].shoal("", "agent", "import", s.bundles[1])
-	wait(all[:4], s.sums[1])
-	for _, m := range all[4:] {
-		if m.runs(s.sums[1]) {
-			m.fatalf("runs what it cannot have heard of")
-		}
-	}
-	for _, m := range all[4:] {
-		n.move(m, "br0")
-	}
-	t.Logf("the other half runs it %.1f s after the network was whole again", wait(all, s.sums[1]).Seconds())
 }
