@@ -39,7 +39,7 @@ func newBench(t *testing.T) *bench {
 	b.cfg = Config{
 		Pin: &state.Pin{Repo: manifest.FleetID(p.Pin())}, Channels: []manifest.Channel{stable}, Listen: "127.0.0.1:0",
 		Options: manifest.Options{Clock: func() time.Time { return p.Now }, AgentVersion: "1.0.0"},
-		Logger:  slog.New(slog.DiscardHandler),
+		Logger:  slog.New(slog.DiscardHandler), idle: 50 * time.Millisecond,
 	}
 	b.from(p.Serve())
 	return b

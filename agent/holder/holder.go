@@ -64,6 +64,8 @@ type Config struct {
 	Options manifest.Options
 	// Logger receives progress. If nil, nothing is logged.
 	Logger *slog.Logger
+
+	idle time.Duration // replaces the time without a byte from peers, in tests
 }
 
 // Holder holds the lock of its directory until Close. Get and Give may be called
@@ -74,6 +76,8 @@ type Holder struct {
 	follow *follow.Follower
 	cache  *cache.Cache
 	get    *acquire.Acquirer
+
+	given map[manifest.Infohash]manifest.Digest // by Run, which alone uses it
 
 	mu   sync.Mutex // guards node
 	node *swarm.Node
@@ -92,7 +96,7 @@ func Open(ctx context.Context, c Config) (_ *Holder, err error) {
 	}
 	pin := *c.Pin // which is raised
 	c.Pin = &pin
-	h := &Holder{c: c}
+	h := &Holder{c: c, given: map[manifest.Infohash]manifest.Digest{}}
 	if h.store, err = state.Open(c.Dir, filepath.Join(c.Dir, "anchor.json")); err != nil {
 		return nil, err
 	}
@@ -115,6 +119,7 @@ func Open(ctx context.Context, c Config) (_ *Holder, err error) {
 	}
 	h.get = &acquire.Acquirer{
 		Cache: h.cache, Sources: c.Sources, Node: h.swarm, Trackers: c.Trackers, Peers: c.Peers, Logger: c.Logger,
+		Idle: c.idle,
 	}
 	return h, nil
 }

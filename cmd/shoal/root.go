@@ -40,7 +40,7 @@ func newRootCmd(c *cli) *cobra.Command {
 		&cobra.Group{ID: groupTools, Title: "Looking around"},
 	)
 	addGroup(root, groupEveryday, newInitCmd(c), newPublishCmd(c), newServeCmd(c), newFleetCmd(c), newRolloutCmd(c), newReleaseCmd(c), newChannelCmd(c), newLinkCmd(c), newBundleCmd(c), newMirrorCmd(c))
-	addGroup(root, groupMachine, newAgentCmd(c), newFetchCmd(c), newSelfCheckCmd(c), newRecoverSelfCmd(c))
+	addGroup(root, groupMachine, newAgentCmd(c), newFetchCmd(c), newSeedCmd(c), newSelfCheckCmd(c), newRecoverSelfCmd(c))
 	addGroup(root, groupCeremony, newKeysCmd(c), newTrustCmd(c), newManifestCmd(c))
 	addGroup(root, groupTools, newDemoCmd(c), newVerifyCmd(c), newDoctorCmd(c), newExplainCmd(c), newConfigCmd(c), newCompletionCmd(c), newVersionCmd(c))
 	finish(c, root)
