@@ -3,6 +3,7 @@ package swarm_test
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -146,5 +147,13 @@ func TestFollowTwice(t *testing.T) {
 	f.node.Close()
 	if _, err := f.node.Follow(topic, f.board, swarm.FollowOptions{}); err == nil {
 		t.Error("a closed node follows")
+	}
+}
+
+// The place where machines meet is part of the protocol.
+func TestRendezvous(t *testing.T) {
+	zeros := swarm.Topic{Repo: "sha256:" + strings.Repeat("0", 64), App: "acme", Channel: "stable"}
+	if got := fmt.Sprintf("%x", zeros.Infohash()); got != "87db34f11285af63a35817768ce8b62b0911837a" {
+		t.Errorf("%s meets at %s", zeros, got)
 	}
 }

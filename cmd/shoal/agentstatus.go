@@ -41,6 +41,9 @@ func newAgentStatusCmd(c *cli) *cobra.Command {
 	}
 }
 
+// longValidity is what a channel has for sites that nothing new reaches for long.
+const longValidity = 180 * 24 * time.Hour
+
 // rootWarning is how long before its end the root is worth a line.
 const rootWarning = 90 * 24 * time.Hour
 
@@ -122,7 +125,9 @@ func writeAppStatus(w io.Writer, s *agent.Status, app agent.AppStatus, now time.
 		row("beacon", "%s", app.Freshness)
 	}
 	if !s.FreezeCheck {
-		row("clock", "freeze detection: off")
+		row("clock", "freeze detection: off: nobody here notices that a newer release is held back, or that one has run out")
+	} else if app.Freshness == manifest.FreshNone && app.Expires.Sub(now) > longValidity {
+		row("clock", "until %s nobody here notices that a newer release is held back: the channel has no beacon", app.Expires.Format(time.DateOnly))
 	}
 	if app.Update != nil {
 		row("this update", "%s %s", app.Update.Version, sources(app.Update))
