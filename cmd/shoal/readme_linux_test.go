@@ -18,13 +18,21 @@ func TestReadmeSession(t *testing.T) {
 	if runtime.GOARCH != "amd64" {
 		t.Skip("the README's session is of a linux/amd64 machine")
 	}
-	readme, err := os.ReadFile("../../README.md")
+	runSession(t, "../../README.md", 8)
+}
+
+// The same of the page about rollouts.
+func TestOperationsPage(t *testing.T) { runSession(t, "../../docs/operations.md", 12) }
+
+func runSession(t *testing.T, page string, least int) {
+	t.Helper()
+	text, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	steps := session(string(readme))
-	if len(steps) < 8 {
-		t.Fatalf("found only %d commands in the README's session", len(steps))
+	steps := session(string(text))
+	if len(steps) < least {
+		t.Fatalf("found only %d commands in %s", len(steps), page)
 	}
 	const mark = "--- the session goes on ---"
 	var script strings.Builder
@@ -75,7 +83,7 @@ func TestReadmeSession(t *testing.T) {
 			continue // it prints while the others run
 		}
 		if !pattern(s.output).MatchString(got) {
-			t.Errorf("$ %s\nprinted:\n%s\nthe README has:\n%s", s.command, got, s.output)
+			t.Errorf("$ %s\nprinted:\n%s\n%s has:\n%s", s.command, got, page, s.output)
 		}
 	}
 	if t.Failed() {
