@@ -257,8 +257,10 @@ func (a *Agent) commands() map[string]control.Command {
 		"examine": command(func(context.Context, struct{}) (any, error) {
 			return &Examined{Inside: true, Findings: a.cfg.examine()}, nil
 		}),
-		"report":    command(func(ctx context.Context, _ struct{}) (any, error) { return a.Report(ctx) }),
-		"read-join": command(func(ctx context.Context, _ struct{}) (any, error) { return nil, a.readJoin(ctx) }),
+		"report":          command(func(ctx context.Context, _ struct{}) (any, error) { return a.Report(ctx) }),
+		"examine-network": command(func(ctx context.Context, _ struct{}) (any, error) { return a.examineNetwork(ctx), nil }),
+		"unban":           command(func(context.Context, struct{}) (any, error) { return a.unban(), nil }),
+		"read-join":       command(func(ctx context.Context, _ struct{}) (any, error) { return nil, a.readJoin(ctx) }),
 	}
 }
 

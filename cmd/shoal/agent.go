@@ -23,7 +23,7 @@ func newAgentCmd(c *cli) *cobra.Command {
 		newAgentJoinCmd(c), newAgentRunCmd(c), newAgentStatusCmd(c), newAgentPeersCmd(c), newAgentCheckCmd(c),
 		newAgentUpdateCmd(c), newAgentImportCmd(c), newAgentExportCmd(c), newAgentRevertCmd(c), newAgentHoldCmd(c), newAgentPauseCmd(c), newAgentResumeCmd(c),
 		newAgentPinCmd(c), newAgentUnpinCmd(c), newAgentLogCmd(c), newAgentCacheCmd(c), newAgentInstallCmd(c), newAgentUninstallCmd(c),
-		newAgentLeaveCmd(c), newAgentInitCmd(c),
+		newAgentLeaveCmd(c), newAgentUnbanCmd(c), newAgentInitCmd(c),
 	)
 	return cmd
 }

@@ -12,11 +12,11 @@ import (
 )
 
 func newDoctorCmd(c *cli) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Look for what keeps this machine from being updated, and say what mends it",
 		Example: `  shoal doctor
-  shoal doctor -o json`,
+  shoal doctor network`,
 		Long: `Looks at membership, clock, state, disk, limits and each target, and changes nothing. A running agent is
 asked to look itself: its service may have fewer rights than the user who asks. Exit status 0: all is
 well; else that of the first thing that is not.`,
@@ -52,6 +52,8 @@ well; else that of the first thing that is not.`,
 			return nil
 		},
 	}
+	cmd.AddCommand(newDoctorNetworkCmd(c))
+	return cmd
 }
 
 func writeExamined(w io.Writer, x *agent.Examined) {

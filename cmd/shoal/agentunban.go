@@ -1,0 +1,38 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"shoal/agent"
+)
+
+func newAgentUnbanCmd(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:   "unban",
+		Short: "Let peers in again that are kept out for bad pieces",
+		Example: `  shoal doctor network
+  shoal agent unban`,
+		Long: `A peer that sent pieces with wrong content is kept out for up to an hour. This ends all such bans of the
+running agent at once, as when a disk that was to blame has been replaced.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := c.agentConfig()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := c.withTimeout(cmd.Context(), 0)
+			defer cancel()
+			n, err := agent.Unban(ctx, cfg)
+			if err != nil {
+				return err
+			}
+			out := struct {
+				Lifted int `json:"lifted"`
+			}{n}
+			return c.print("shoal.unban/v1", out, func(w io.Writer) { fmt.Fprintf(w, "%d bans are lifted\n", n) })
+		},
+	}
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"shoal/agent"
+	"shoal/internal/fault"
+)
+
+func newDoctorNetworkCmd(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:   "network",
+		Short: "Say of every source, tracker, peer and LAN whether it works, and what mends it",
+		Example: `  shoal doctor network
+  shoal doctor network -o json`,
+		Long: `Asks every source, tracker and known peer at once, lists the networks that count as LAN and what is heard
+there, and says who reaches this machine. A running agent is asked to look itself; it changes nothing.
+Exit status 12: nothing could be reached; 0: something was, although other things may need mending.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := c.agentConfig()
+			if err != nil {
+				return err
+			}
+			cfg.Logger = c.log() // a person reads this, not a journal
+			ctx, cancel := c.withTimeout(cmd.Context(), 0)
+			defer cancel()
+			x, err := agent.ExamineNetwork(ctx, cfg)
+			if err != nil {
+				return err
+			}
+			status := 0
+			if !x.Reached {
+				status = fault.Unreachable.Exit()
+			}
+			out := struct {
+				*agent.NetworkExamined
+				Exit int `json:"exit"`
+			}{x, status}
+			if err := c.print("shoal.doctor-network/v1", out, func(w io.Writer) { writeExamined(w, &x.Examined) }); err != nil {
+				return err
+			}
+			if status != 0 {
+				return exitStatus(status)
+			}
+			return nil
+		},
+	}
+}
