@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"shoal/internal/fault"
 	"shoal/manifest"
@@ -61,15 +62,24 @@ type answer struct {
 	err  error
 }
 
-// ask asks the sources at once and returns their answers in the order of the sources.
+var errLate = fault.New(fault.Unreachable, "others answered long before")
+
+// ask asks the sources at once and returns their answers in the order of the sources. Once
+// one has answered, the others have a little longer: none keeps a machine waiting alone.
 func (r *run) ask(from []*member, path string, limit int64) []answer {
 	answers := make([]answer, len(from))
+	ctx, cancel := context.WithCancelCause(r.ctx)
+	defer cancel(nil)
+	var late sync.Once
 	var wg sync.WaitGroup
 	r.f.mu.Unlock()
 	for i, m := range from {
 		wg.Go(func() {
-			doc, err := m.Document(r.ctx, path, limit)
+			doc, err := m.Document(ctx, path, limit)
 			answers[i] = answer{m, doc, err}
+			if !errors.Is(err, fault.Unreachable) { // which says nothing about how long the others need
+				late.Do(func() { time.AfterFunc(r.f.c.Laggards, func() { cancel(errLate) }) })
+			}
 		})
 	}
 	wg.Wait()

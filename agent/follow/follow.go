@@ -25,6 +25,7 @@ import (
 const (
 	minBackoff = 5 * time.Second
 	maxBackoff = 5 * time.Minute
+	laggards   = 10 * time.Second
 )
 
 // Config is what a Follower is made of.
@@ -43,6 +44,8 @@ type Config struct {
 	// Stored, unless nil, is called when something was stored, with the follower's lock
 	// held.
 	Stored func()
+	// Laggards is how long sources may take when another has answered; zero means 10 seconds.
+	Laggards time.Duration
 	// Logger receives progress. If nil, nothing is logged.
 	Logger *slog.Logger
 }
@@ -101,6 +104,9 @@ func New(c Config) *Follower {
 	}
 	if c.Options.Clock == nil {
 		c.Options.Clock = time.Now
+	}
+	if c.Laggards == 0 {
+		c.Laggards = laggards
 	}
 	f := &Follower{c: c, cycling: make(chan struct{}, 1)}
 	f.members = membersOf(c.Sources)
