@@ -27,6 +27,7 @@ const (
 	newVersion  = "2.0.0"
 	thiefs      = "2.0.1" // the release that is signed with one stolen key
 	badVersion  = "3.0.0" // the release whose program crashes at its start
+	canaryRing  = "canary"
 	signersNeed = 2
 )
 

@@ -122,10 +122,18 @@ func (m *machine) settings(f *fleet) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []string{
+	env := []string{
 		"SHOAL_APPS=" + string(apps), "SHOAL_LISTEN=127.0.0.1:0",
 		"SHOAL_DISK_RESERVE=0", "SHOAL_DISK_CACHE=0", "SHOAL_LOG_LEVEL=info",
-	}, nil
+	}
+	if m == f.machines[0] {
+		labels, err := json.Marshal([]object{{"name": "ring", "value": canaryRing}})
+		if err != nil {
+			return nil, err
+		}
+		env = append(env, "SHOAL_LABELS="+string(labels))
+	}
+	return env, nil
 }
 
 // healthBound is by when a started program must be well. A crashing one is put back
@@ -151,9 +159,12 @@ func (m *machine) status(ctx context.Context) (agent.AppStatus, error) {
 }
 
 // each does one thing on all machines at once.
-func (f *fleet) each(do func(m *machine) error) error {
+func (f *fleet) each(do func(m *machine) error) error { return each(f.machines, do) }
+
+// each does one thing on some machines at once.
+func each(on []*machine, do func(m *machine) error) error {
 	var g errgroup.Group
-	for _, m := range f.machines {
+	for _, m := range on {
 		g.Go(func() error { return do(m) })
 	}
 	return g.Wait()

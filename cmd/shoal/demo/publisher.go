@@ -141,7 +141,7 @@ func (f *fleet) publishFirst(ctx context.Context) error {
 		FleetKeyID  string    `json:"fleet_key_id"`
 	}
 	if err := f.must(ctx, &made, nil, "--config", p.config, "init", "--app", app, "--channel", channel,
-		"--threshold", fmt.Sprint(signersNeed), "--dir", filepath.Dir(p.config), "--no-passphrase"); err != nil {
+		"--threshold", fmt.Sprint(signersNeed), "--dir", filepath.Dir(p.config), "--no-passphrase", "--beacon"); err != nil {
 		return err
 	}
 	p.keys, p.fleet = made.ReleaseKeys, made.FleetKey

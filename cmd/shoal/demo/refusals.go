@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,7 +32,11 @@ var (
 		return fmt.Sprintf("refused: it is %v, trusted is %v", d["found"], d["want"])
 	}}
 	crashes = want{"crashes-at-start", app + " " + badVersion + ", which crashes on start", "health_failed", 7, func(map[string]any) string {
-		return "reverted to " + newVersion
+		return "m1, the canary, reverted to " + newVersion
+	}}
+	// The other machines never get to it; it is the same case, and not counted again.
+	spared = want{"", "the same, on every other machine", "held", 11, func(map[string]any) string {
+		return "held: the rollout stopped by itself"
 	}}
 )
 
@@ -63,16 +68,53 @@ func (f *fleet) refusals(ctx context.Context) error {
 	if err := durable.WriteFile(newest, good, 0o644); err != nil {
 		return err
 	}
-	if _, err := f.publish(ctx, badVersion); err != nil {
-		return err
-	}
-	if err := f.refuse(ctx, crashes, "update"); err != nil {
+	if err := f.crash(ctx); err != nil {
 		return err
 	}
 	if len(f.result.Problems) == 0 {
 		f.say("  %s %s answered on all %d machines after each of them.", app, newVersion, len(f.machines))
 	}
 	return nil
+}
+
+// crash publishes a release that crashes, in two waves: the canary first, then everyone
+// when that is well, which the publisher's brake decides from what machines report.
+func (f *fleet) crash(ctx context.Context) error {
+	config := []string{"--config", f.publisher.config}
+	approved := 0
+	err := until(ctx, bound, func() (bool, error) {
+		var more struct {
+			Items []json.RawMessage `json:"items"`
+		}
+		err := f.must(ctx, &more, nil, append(config, "fleet", "approve", "--pending")...)
+		approved += len(more.Items)
+		return err == nil && approved == len(f.machines), err
+	})
+	if err != nil {
+		return fmt.Errorf("approving the machines that report (%d of %d): %w", approved, len(f.machines), err)
+	}
+	if err := f.must(ctx, nil, nil, append(f.publishArgs(badVersion), "--waves", "ring:"+canaryRing+",100%", "--soak", "1s", "--start")...); err != nil {
+		return err
+	}
+	if err := f.refuseOn(ctx, f.machines[:1], crashes, "update"); err != nil {
+		return err
+	}
+	phase := ""
+	err = until(ctx, bound, func() (bool, error) {
+		var st struct {
+			Phase string `json:"phase"`
+		}
+		err := f.must(ctx, &st, nil, append(config, "rollout", "status")...)
+		phase = st.Phase
+		return phase == "held", err
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for the rollout of %s to be held; it is %q: %w", badVersion, phase, err)
+	}
+	if len(f.machines) == 1 {
+		return nil
+	}
+	return f.refuseOn(ctx, f.machines[1:], spared, "update")
 }
 
 // newest is the file of the channel's manifest in the publisher's tree.
@@ -82,12 +124,17 @@ func (f *fleet) newest() string {
 
 // refuse has every machine ask, or try, and holds what it answers against w.
 func (f *fleet) refuse(ctx context.Context, w want, verb string) error {
+	return f.refuseOn(ctx, f.machines, w, verb)
+}
+
+// refuseOn is refuse for some of the machines.
+func (f *fleet) refuseOn(ctx context.Context, on []*machine, w want, verb string) error {
 	var mu sync.Mutex // guards answers
 	answers := map[string]int{}
 	r := Refusal{Case: w.name, Code: w.code, Exit: w.exit, Running: newVersion}
 	var text string
 	var detail map[string]any
-	err := f.each(func(m *machine) error {
+	err := each(on, func(m *machine) error {
 		a, err := f.run(ctx, m.env, m.args("agent", verb)...)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
@@ -110,7 +157,9 @@ func (f *fleet) refuse(ctx context.Context, w want, verb string) error {
 	if err != nil {
 		return err
 	}
-	f.result.Refusals = append(f.result.Refusals, r)
+	if w.name != "" {
+		f.result.Refusals = append(f.result.Refusals, r)
+	}
 	if len(answers) != 1 || r.Code != w.code || r.Exit != w.exit || r.Running != newVersion {
 		f.problem("%s: %v (%s), want %s, exit %d, and %s answering on every machine", w.what, answers, text, w.code, w.exit, newVersion)
 		return nil
