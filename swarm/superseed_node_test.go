@@ -97,3 +97,30 @@ func TestSuperSeedLarge(t *testing.T) {
 	}
 	c.check(t, dst)
 }
+
+// The publisher goes as soon as somebody has all of it; the others are far from that.
+func TestPublisherGone(t *testing.T) {
+	c := newContent(t, 8<<20)
+	tracker := swarmtest.NewTracker(t)
+	seed := newSeed(t, c, swarm.Config{SuperSeed: true}, tracker.URL)
+	fetch := func(n *swarm.Node) {
+		dst := filepath.Join(t.TempDir(), "got")
+		o := swarm.FetchOptions{Trackers: []string{tracker.URL}, Peers: []string{seed.Addr().String()}}
+		if _, err := n.Fetch(withPatience(t), c.info, dst, o); err != nil {
+			t.Error(err)
+			return
+		}
+		c.check(t, dst)
+	}
+	var wg sync.WaitGroup
+	for range 3 {
+		n := newNode(t, swarm.Config{Limits: swarm.Limits{LANDown: 2 << 20}})
+		wg.Go(func() { fetch(n) })
+	}
+	fetch(newNode(t, swarm.Config{}))
+	seed.Close()
+	if given := seed.Stats().Given.Sum(); given > 2*int64(len(c.data)) {
+		t.Errorf("the publisher gave %d bytes: the others cannot have been far behind", given)
+	}
+	wg.Wait()
+}
