@@ -55,6 +55,7 @@ func TestEachSourceBeatsTheOneBelow(t *testing.T) {
 	want.Peers = []string{"a:1", "b:2"}            // a list from a variable
 	want.Apps, want.Labels = []App{}, []Label{}    // lists nobody set are empty
 	want.Trackers = []string{}
+	want.Reports.To = []string{}
 	want.Sources.Mirrors, want.Sources.LAN.Interfaces = []string{}, []string{}
 	if d := cmp.Diff(want, cfg); d != "" {
 		t.Errorf("configuration (-want +got):\n%s", d)
