@@ -64,11 +64,12 @@ bench-swarm: build ## the swarm bench found at SWARMBENCH=DIR (root; real links 
 	@[ -n "$(SWARMBENCH)" ] || { echo "usage: make bench-swarm SWARMBENCH=DIR"; exit 2; }
 	PATH="$(CURDIR):$$PATH" $(SWARMBENCH)/swarmbench.py $(BENCHFLAGS)
 
-dist: ## static binaries for every platform in dist/, with their hashes
-	@rm -rf dist && mkdir -p dist
+dist: ## archives, deb, rpm, an OCI image, SBOMs and hashes in dist/, for PLATFORMS; DIST_KEY=FILE signs the hashes
+	@rm -rf dist && mkdir -p dist/bin
 	@for p in $(PLATFORMS); do os=$${p%/*}; arch=$${p#*/}; ext=; [ $$os = windows ] && ext=.exe; echo "build $$p"; \
-	  GOOS=$$os GOARCH=$$arch $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o dist/shoal-$$os-$$arch$$ext ./cmd/shoal || exit 1; done
-	@cd dist && sha256sum shoal-* > SHA256SUMS
+	  GOOS=$$os GOARCH=$$arch $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o dist/bin/shoal-$$os-$$arch$$ext ./cmd/shoal || exit 1; done
+	@for c in agent publisher; do $(GO) run -trimpath -ldflags '$(LDFLAGS)' ./cmd/shoal config example $$c > dist/bin/$$c.yaml.example || exit 1; done
+	@$(GO) run ./internal/tools/dist -key "$(DIST_KEY)" dist
 
 clean: ## remove what the targets above made
 	rm -rf shoal shoal.exe dist
