@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"shoal/agent/internal/command"
@@ -161,8 +162,11 @@ func (o Options) uninstallUnits(ctx context.Context) (*Result, error) {
 	if err := durable.SyncDir(dir); err != nil {
 		return nil, failed(err)
 	}
-	if err := self.DropGuard(o.Program); err != nil {
-		return nil, failed(err)
+	// Without a unit for the guard, the file of its name beside the agent is somebody else's.
+	if slices.Contains(res.Files, filepath.Join(dir, guardUnit)) {
+		if err := self.DropGuard(o.Program); err != nil {
+			return nil, failed(err)
+		}
 	}
 	return res, systemctl(ctx, []string{"daemon-reload"})
 }

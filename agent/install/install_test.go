@@ -56,6 +56,27 @@ func TestUnits(t *testing.T) {
 	}
 }
 
+// The unit in the packages is the one that is written here, for no app.
+func TestPackagedUnit(t *testing.T) {
+	onLinux(t)
+	packaged, err := os.ReadFile(filepath.Join("..", "..", "deploy", "systemd", agentUnit))
+	if err != nil {
+		t.Fatal(err)
+	}
+	units, err := Text(Options{Program: "/usr/bin/shoal"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.HasPrefix(string(packaged), unitHead) {
+		t.Error("the packaged unit says that shoal agent install wrote it")
+	}
+	_, want, _ := strings.Cut(units[0].Text, "[Unit]")
+	_, found, _ := strings.Cut(string(packaged), "[Unit]")
+	if d := cmp.Diff(want, found); d != "" {
+		t.Errorf("-expected +found:\n%s", d)
+	}
+}
+
 func onLinux(t *testing.T) {
 	t.Helper()
 	if _, err := Text(Options{Program: "/opt/shoal/shoal"}); errors.Is(err, fault.Usage) {
@@ -201,6 +222,20 @@ func TestInstallAndUninstall(t *testing.T) {
 	}
 	if _, err := os.Stat(self.Guard(m.o.Program)); !os.IsNotExist(err) {
 		t.Errorf("the guard stays: %v", err)
+	}
+}
+
+// An agent from a package lies among everybody's programs, one of which may be called guard.
+func TestUninstallLeavesOtherPeoplesProgramsAlone(t *testing.T) {
+	m := newMachine(t)
+	m.o.Self, m.o.Targets = false, nil
+	m.write("guard", "of somebody else", 0o755)
+	m.install(false, true, "daemon-reload; enable shoal-agent.service")
+	if res, err := Uninstall(t.Context(), m.o); err != nil || !res.Changed {
+		t.Fatalf("uninstall: %+v, %v", res, err)
+	}
+	if _, err := os.Stat(self.Guard(m.o.Program)); err != nil {
+		t.Error(err)
 	}
 }
 
