@@ -92,7 +92,7 @@ func (v *View) scan(ctx context.Context) (*shot, error) {
 		}
 	}
 	sc.finish(s)
-	o.Documents = v.documents()
+	o.Documents, o.RootExpires = v.documents(), v.tree.Trust.Root().Expires
 	return s, nil
 }
 

@@ -13,17 +13,18 @@ import (
 // Overview is the fleet at a glance. What is counted is of approved machines, except
 // where it says otherwise.
 type Overview struct {
-	Fleet      manifest.FleetID   `json:"fleet"`
-	Agents     int                `json:"agents"`
-	Seen       int                `json:"seen"`       // of them, within a day
-	OnTarget   int                `json:"on_target"`  // of those seen: everything they have is what its channel offers, and healthy
-	Attention  int                `json:"attention"`  // machines that need a look, approved or not
-	Unapproved int                `json:"unapproved"` // reports of these count for nothing
-	Bytes      manifest.ByteCount `json:"bytes"`      // of each machine's last update, by where they came from
-	Given      Given              `json:"given"`
-	Channels   []Channel          `json:"channels"`
-	Documents  []Document         `json:"documents"` // by when they run out, soonest first
-	Trouble    []Trouble          `json:"trouble"`   // the worst of the machines that need a look
+	Fleet       manifest.FleetID   `json:"fleet"`
+	Agents      int                `json:"agents"`
+	Seen        int                `json:"seen"`       // of them, within a day
+	OnTarget    int                `json:"on_target"`  // of those seen: everything they have is what its channel offers, and healthy
+	Attention   int                `json:"attention"`  // machines that need a look, approved or not
+	Unapproved  int                `json:"unapproved"` // reports of these count for nothing
+	Bytes       manifest.ByteCount `json:"bytes"`      // of each machine's last update, by where they came from
+	Given       Given              `json:"given"`
+	Channels    []Channel          `json:"channels"`
+	Documents   []Document         `json:"documents"` // by when they run out, soonest first
+	RootExpires time.Time          `json:"root_expires"`
+	Trouble     []Trouble          `json:"trouble"` // the worst of the machines that need a look
 }
 
 // Channel is one channel of the fleet.
