@@ -78,14 +78,16 @@ func TestPublishIsBelievedByAnAgent(t *testing.T) {
 	}
 }
 
-func TestTorrentLeadsStockClientsToThePublicURL(t *testing.T) {
+func TestTorrentLeadsStockClientsToThePublicURLAndTheMirrors(t *testing.T) {
 	f := newFleet(t, 1, "release-1@acme")
 	f.cfg.Serve.PublicURL = "http://127.0.0.1:9/" // nothing answers there
+	f.cfg.Mirrors = []string{filepath.Join(t.TempDir(), "mirror"), "http://127.0.0.1:9/m/"}
 	f.publish("1.0.0", "a build")
 	torrent := string(f.read("releases/acme/1.0.0/linux-amd64.torrent"))
 	for _, want := range []string{
 		"8:announce27:http://127.0.0.1:9/announce",
-		"8:url-listl50:http://127.0.0.1:9/releases/acme/1.0.0/linux-amd64e",
+		"8:url-listl52:http://127.0.0.1:9/m/releases/acme/1.0.0/linux-amd64" +
+			"50:http://127.0.0.1:9/releases/acme/1.0.0/linux-amd64e",
 	} {
 		if !strings.Contains(torrent, want) {
 			t.Errorf("the torrent %q has no %q", torrent, want)

@@ -1,7 +1,6 @@
 package publisher
 
 import (
-	"strings"
 	"time"
 
 	"shoal/internal/fault"
@@ -152,13 +151,17 @@ func (p *Publisher) info(past *repo.Past, ch *repo.Channel, names map[keys.ID]st
 }
 
 // metainfo is the .torrent and the magnet link of a build, for stock clients. They
-// lead to the public URL, where there is one.
+// lead to the mirrors that have a URL, and to the public URL, where there is one: last,
+// since some clients stay with the first, and strangers reach no fleet with a key.
 func (p *Publisher) metainfo(m *manifest.Manifest, b *build) (torrent []byte, magnet string) {
 	var trackers, webseeds []string
 	if u, err := parsePublicURL(p.cfg.Serve.PublicURL); err == nil {
-		base := strings.TrimRight(u.String(), "/")
-		trackers = []string{base + "/announce"}
-		webseeds = []string{base + "/" + tree.Release(m.App, m.Release.Version, b.artifact.Platform())}
+		trackers = []string{u.String() + "/announce"}
+	}
+	for _, place := range p.cfg.Places() {
+		if u, err := parsePublicURL(place); err == nil {
+			webseeds = append(webseeds, u.String()+"/"+tree.Release(m.App, m.Release.Version, b.artifact.Platform()))
+		}
 	}
 	return b.info.Metainfo(trackers, webseeds), b.info.Magnet(trackers, webseeds)
 }

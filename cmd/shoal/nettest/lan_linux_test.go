@@ -26,6 +26,10 @@ const (
 var shoal string
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(serveVar); dir != "" {
+		fmt.Fprintln(os.Stderr, serveFiles(dir))
+		os.Exit(1)
+	}
 	if os.Getenv("SHOAL_LONG") == "" || os.Geteuid() != 0 {
 		os.Exit(m.Run()) // and every test says why it does nothing
 	}
