@@ -51,13 +51,22 @@ func tagged(t *testing.T, version string) string {
 			t.Fatal(err)
 		}
 	}
-	env := []string{"GIT_AUTHOR_DATE=2026-01-02T03:04:05Z", "GIT_COMMITTER_DATE=2026-01-02T03:04:05Z"}
-	git := []string{"git", "-c", "user.name=release", "-c", "user.email=release@example.org"}
 	for _, args := range [][]string{{"init", "-q"}, {"add", "-A"}, {"commit", "-q", "-m", "release"}, {"tag", "v" + version}} {
-		command(t, dir, env, append(git, args...)...)
+		git(t, dir, args...)
 	}
 	return dir
 }
+
+func git(t *testing.T, dir string, args ...string) {
+	t.Helper()
+	command(t, dir, []string{
+		"GIT_AUTHOR_DATE=2026-01-02T03:04:05Z", "GIT_COMMITTER_DATE=2026-01-02T03:04:05Z", "GIT_CONFIG_GLOBAL=/dev/null",
+		"GIT_AUTHOR_NAME=release", "GIT_COMMITTER_NAME=release", "GIT_AUTHOR_EMAIL=release@example.org", "GIT_COMMITTER_EMAIL=release@example.org",
+	}, append([]string{"git"}, args...)...)
+}
+
+// makeEnv keeps the make that runs this test from telling ours what to make.
+var makeEnv = []string{"MAKEFLAGS=", "MFLAGS=", "SOURCE_DATE_EPOCH=", "CGO_ENABLED=0"}
 
 // A whole set for one platform is made twice, in two places, and looked at with the tools of
 // those who get it.
@@ -73,8 +82,7 @@ func TestLongDist(t *testing.T) {
 	command(t, ".", nil, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
 	platform := "linux/" + runtime.GOARCH
 	for _, dir := range []string{first, second} {
-		// Make's own flags are of the make that runs this test.
-		command(t, dir, []string{"MAKEFLAGS=", "MFLAGS=", "SOURCE_DATE_EPOCH=", "CGO_ENABLED=0"}, "make", "dist", "PLATFORMS="+platform, "DIST_KEY="+key)
+		command(t, dir, makeEnv, "make", "dist", "PLATFORMS="+platform, "DIST_KEY="+key)
 	}
 	dist := filepath.Join(first, "dist")
 	name := "shoal_" + version + "_linux_" + runtime.GOARCH
@@ -116,6 +124,13 @@ func TestLongDist(t *testing.T) {
 	t.Run("image", func(t *testing.T) { checkImage(t, filepath.Join(dist, "shoal_"+version+"_oci.tar"), version) })
 	t.Run("deb", func(t *testing.T) { checkDeb(t, file(".deb")) })
 	t.Run("rpm", func(t *testing.T) { checkRPM(t, file(".rpm")) })
+	t.Run("self", func(t *testing.T) {
+		const next = "1.2.3"
+		git(t, first, "commit", "-q", "--allow-empty", "-m", "release "+next)
+		git(t, first, "tag", "v"+next)
+		command(t, first, makeEnv, "make", "build")
+		checkSelf(t, filepath.Join(dist, "bin", "shoal-linux-"+runtime.GOARCH), filepath.Join(first, "shoal"), next)
+	})
 }
 
 // hashes returns the SHA-256 of every file below dir.

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // installed are the files of a package.
@@ -115,8 +118,8 @@ func checkRPM(t *testing.T, rpm string) {
 	}
 }
 
-// The scripts of the packages are fit for any shell, and systemd has nothing to say against
-// the units.
+// The scripts of the packages are fit for any shell, the playbook for Ansible where it is
+// here, and systemd has nothing to say against the units.
 func TestDeploy(t *testing.T) {
 	deploy := filepath.Join("..", "..", "..", "deploy")
 	scripts, err := fs.Glob(os.DirFS(deploy), "scripts/*.sh")
@@ -125,6 +128,14 @@ func TestDeploy(t *testing.T) {
 	}
 	for _, name := range scripts {
 		command(t, deploy, nil, "sh", "-n", name)
+	}
+	playbook, err := os.ReadFile(filepath.Join(deploy, "ansible", "shoal.yml"))
+	var plays []struct{ Tasks []map[string]any }
+	if err := errors.Join(err, yaml.Unmarshal(playbook, &plays)); err != nil || len(plays) != 1 || len(plays[0].Tasks) < 5 {
+		t.Errorf("the playbook: %v, %v", plays, err)
+	}
+	if ansible, err := exec.LookPath("ansible-playbook"); err == nil {
+		command(t, deploy, []string{"HOME=" + t.TempDir()}, ansible, "--syntax-check", "--inventory", "localhost,", "ansible/shoal.yml")
 	}
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
