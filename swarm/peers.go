@@ -196,6 +196,9 @@ func (n *Node) peerIntroduced(pc *torrent.PeerConn, m *pp.ExtendedHandshakeMessa
 		p.listens = uint16(m.Port)
 		n.tr.listens(p.remote, p.listens)
 	}
+	if s.seeking != nil {
+		s.seeking.introduced(p, m)
+	}
 }
 
 func (n *Node) peerDelivered(e torrent.ReceivedUsefulDataEvent) {
@@ -230,6 +233,9 @@ func (n *Node) peerClosed(pc *torrent.PeerConn) {
 	}
 	defer s.pmu.Unlock()
 	delete(s.live, pc)
+	if s.seeking != nil {
+		s.seeking.left(pc)
+	}
 	s.left = append(s.left, p)
 	if len(s.left) >= maxLeft {
 		select {

@@ -47,6 +47,8 @@ type share struct {
 	wake     chan struct{}              // of the keeper, when there is much to tidy up
 	ending   sync.Once
 
+	seeking *infoSeeker // if only its info dict is looked for; set before the engine has it
+
 	tally
 }
 
