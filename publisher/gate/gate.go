@@ -121,7 +121,11 @@ type contextKey struct{}
 
 // ConnContext is for the field of http.Server with that name.
 func (g *Gate) ConnContext(ctx context.Context, nc net.Conn) context.Context {
-	if inside, ok := nc.(interface{ NetConn() net.Conn }); ok { // TLS is around it
+	for {
+		inside, ok := nc.(interface{ NetConn() net.Conn }) // what is around it: TLS, or a door's
+		if !ok {
+			break
+		}
 		nc = inside.NetConn()
 	}
 	if c, ok := nc.(*conn); ok {
