@@ -23,12 +23,21 @@ var installed = []string{
 	"usr/share/doc/shoal/copyright",
 }
 
+// needs skips where a package cannot be installed.
+func needs(t *testing.T, manager string) {
+	t.Helper()
+	if _, err := exec.LookPath(manager); err != nil {
+		t.Skipf("skipped: there is no %s here", manager)
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("skipped: the files of a package belong to root, and so must who installs it")
+	}
+}
+
 // checkDeb installs the package under a root of its own, runs what it put there, and removes
 // and purges it as on a machine that has joined.
 func checkDeb(t *testing.T, deb string) {
-	if _, err := exec.LookPath("dpkg"); err != nil {
-		t.Skip("skipped: there is no dpkg here")
-	}
+	needs(t, "dpkg")
 	root := t.TempDir()
 	write := func(content string, names ...string) {
 		t.Helper()
@@ -92,9 +101,7 @@ func checkDeb(t *testing.T, deb string) {
 
 // checkRPM installs the package under a root of its own, where rpm is.
 func checkRPM(t *testing.T, rpm string) {
-	if _, err := exec.LookPath("rpm"); err != nil {
-		t.Skip("skipped: there is no rpm here")
-	}
+	needs(t, "rpm")
 	root := t.TempDir()
 	// Its scripts want a shell, which is not in that root.
 	command(t, ".", nil, "rpm", "--root", root, "--install", "--nodeps", "--noscripts", "--nosignature", rpm)
