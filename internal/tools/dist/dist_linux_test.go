@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 )
@@ -176,6 +177,30 @@ func checkSBOM(t *testing.T, path, program string) {
 	}
 	if want := modules + 1; modules == 0 || len(doc.Components) != want { // and the standard library
 		t.Errorf("it names %d modules, want %d", len(doc.Components), want)
+	}
+}
+
+func TestGoModule(t *testing.T) {
+	rows := []struct {
+		name    string
+		m       debug.Module
+		version string
+		purl    string
+		why     string // first property
+	}{
+		{"plain", debug.Module{Path: "example.org/a", Version: "v1.2.3", Sum: "h1:x"}, "v1.2.3", "pkg:golang/example.org/a@v1.2.3", "go:sum=h1:x"},
+		{"fork", debug.Module{Path: "example.org/a", Version: "v1.2.3", Replace: &debug.Module{Path: "example.org/b", Version: "v2.0.0"}},
+			"v2.0.0", "pkg:golang/example.org/b@v2.0.0", "shoal:replaces=example.org/a@v1.2.3"},
+		{"folder", debug.Module{Path: "example.org/a", Version: "v1.2.3", Replace: &debug.Module{Path: "./third_party/a", Version: "(devel)"}},
+			"", "", "shoal:replaced-by=./third_party/a"},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			c := goModule(&r.m)
+			if c.Version != r.version || c.Purl != r.purl || len(c.Properties) == 0 || c.Properties[0].Name+"="+c.Properties[0].Value != r.why || c.Ref == "" {
+				t.Errorf("%+v", c)
+			}
+		})
 	}
 }
 

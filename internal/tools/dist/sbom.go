@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 )
 
@@ -76,7 +78,7 @@ func (r *release) sbom(b build) error {
 func goModule(m *debug.Module) component {
 	c := component{Type: "library", Name: m.Path, Version: m.Version}
 	switch {
-	case m.Replace != nil && m.Replace.Version == "":
+	case m.Replace != nil && (strings.HasPrefix(m.Replace.Path, ".") || filepath.IsAbs(m.Replace.Path)):
 		c.Ref, c.Version = m.Path, ""
 		c.Properties = []property{{"shoal:replaced-by", m.Replace.Path}}
 		return c
