@@ -42,6 +42,8 @@ type Config struct {
 	Approve string
 	// Webhooks are told what happens in the fleet, while Serve runs.
 	Webhooks []hook.Config
+	// UI says who may look at the fleet page.
+	UI UIConfig
 	// Mirrors are other places that serve copies of the repository: base URLs, or
 	// directories. What they have is compared before anything is signed.
 	Mirrors []string
@@ -151,6 +153,9 @@ func (c *Config) Validate() error {
 	case "", "auto", "off":
 	default:
 		return bad("serve.tls", "%q is neither auto nor off", c.Serve.TLS)
+	}
+	if (c.UI.Cert == "") != (c.UI.Key == "") {
+		return bad("ui.cert", "ui.cert and ui.key go together")
 	}
 	for i := range c.Webhooks {
 		if err := c.Webhooks[i].Validate(); err != nil {

@@ -104,7 +104,7 @@ func TestMembersAloneAreServed(t *testing.T) {
 	}
 	nobody := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	t.Cleanup(nobody.CloseIdleConnections)
-	for _, name := range append(names, "/", "/nothing-like-that", "/data/") {
+	for _, name := range append(names, "/nothing-like-that", "/data/", "/agents.json", "/api/v1/nothing") {
 		if code, body := ask(t, nobody, base+name); code != http.StatusForbidden || body != "" {
 			t.Errorf("without a certificate %s is status %d, %d bytes: %.60q", name, code, len(body), body)
 		}
@@ -115,14 +115,14 @@ func TestMembersAloneAreServed(t *testing.T) {
 	if code, body := ask(t, nobody, base+"/healthz"); code != http.StatusOK || body != "ok\n" {
 		t.Errorf("healthz: %d %q", code, body)
 	}
-	// Plain HTTP is answered by the TLS stack, which knows nothing to tell.
+	// Plain HTTP is for the fleet page, on this machine.
 	conn, err := net.Dial("tcp", s.HTTP.String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(20 * time.Second))
-	io.WriteString(conn, "GET /"+tree.Root(1)+" HTTP/1.1\r\nHost: x\r\n\r\n")
+	io.WriteString(conn, "GET /"+tree.Root(1)+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
 	if b, err := io.ReadAll(conn); err != nil || bytes.Contains(b, []byte("200 OK")) || bytes.Contains(b, []byte("payload")) {
 		t.Errorf("plain HTTP gets %v: %q", err, b)
 	}

@@ -2,7 +2,6 @@ package publisher
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"log/slog"
 	"maps"
@@ -15,6 +14,7 @@ import (
 
 	"shoal/internal/control"
 	"shoal/internal/fault"
+	"shoal/publisher/access"
 	"shoal/publisher/fleet"
 	"shoal/publisher/gate"
 	"shoal/publisher/origin"
@@ -44,6 +44,10 @@ type Serving struct {
 	Keyed    bool   // the fleet has a key
 	OpenData bool   // and strangers read its releases all the same
 	Steers   bool   // it has the beacon key, and opens gates
+
+	// Login returns where one can log in once, as an operator, to the fleet page. It is nil
+	// when there is none.
+	Login func() string
 }
 
 // Serve is the origin: it serves the repository's tree over HTTP, seeds what current
@@ -126,11 +130,14 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 		HTTP: s.http, Swarm: node.Addr(), Scheme: p.cfg.scheme(s.keyed), Keyed: s.keyed, OpenData: s.keyed && s.openData,
 		Steers: steering != nil,
 	}
-	doors := gate.New(ln, maxConns, maxConnsFrom)
-	var door net.Listener = doors
-	if serving.Scheme == "https" {
-		door = tls.NewListener(doors, member.Serving())
+	if s.ui, err = p.openUI(s, steering, ctx.Done()); err != nil {
+		return err
 	}
+	if s.ui.handlers {
+		serving.Login = func() string { return s.ui.loginURL(serving, access.Operator) }
+	}
+	doors := gate.New(ln, maxConns, maxConnsFrom)
+	door := s.ui.door(doors, member, serving.Scheme)
 	web := &http.Server{
 		Handler: doors.Handler(s), ConnContext: doors.ConnContext,
 		ReadHeaderTimeout: headerTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout,
@@ -139,6 +146,7 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 
 	told := reports.Commands()
 	maps.Copy(told, p.steeringCommands(steering, reports))
+	maps.Copy(told, s.ui.commands(serving))
 	g, ctx := errgroup.WithContext(ctx)
 	local := &http.Server{
 		Handler: control.Handler(told), ReadHeaderTimeout: headerTimeout,
@@ -168,6 +176,7 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 		return nil
 	})
 	g.Go(func() error { where.follow(ctx); return nil })
+	g.Go(func() error { s.ui.run(ctx); return nil })
 	g.Go(func() error { p.watchExpiry(ctx, reports); return nil })
 	if hooks != nil {
 		g.Go(func() error { hooks.Run(ctx); return nil })

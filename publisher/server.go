@@ -26,6 +26,7 @@ type server struct {
 	files   *origin.Tree
 	seeds   *seeds
 	reports *fleet.Store
+	ui      *ui
 	started time.Time
 	http    netip.AddrPort
 	ready   atomic.Bool
@@ -35,15 +36,20 @@ type server struct {
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	look := s.ui.handler(r.URL.Path)
 	if r.ContentLength != 0 {
 		// Without a deadline a body's sender could hold us, while we read it or while the
 		// server reads it away.
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
-		if r.URL.Path != fleet.ReportsPath {
+		if r.URL.Path != fleet.ReportsPath && look == nil {
 			w.Header().Set("Connection", "close")
 			http.Error(w, "nothing here takes a body", http.StatusRequestEntityTooLarge)
 			return
 		}
+	}
+	if look != nil { // whoever it lets in, a certificate of the fleet or not
+		look.ServeHTTP(w, r)
+		return
 	}
 	if !s.admits(r) {
 		if r.ContentLength != 0 {

@@ -75,10 +75,7 @@ func (p *Publisher) steeringCommands(c *rollout.Controller, reports *fleet.Store
 			if err := json.Unmarshal(raw, &cmd); err != nil {
 				return nil, fault.New(fault.Usage, "reading the request: %w", err)
 			}
-			if c == nil {
-				return nil, fault.New(fault.NotFound, "the running publisher has no beacon key")
-			}
-			done, err := c.Do(ctx, cmd)
+			done, err := brake(ctx, c, cmd)
 			if err != nil {
 				return nil, err
 			}
@@ -89,20 +86,32 @@ func (p *Publisher) steeringCommands(c *rollout.Controller, reports *fleet.Store
 			if err := json.Unmarshal(raw, &ch); err != nil {
 				return nil, fault.New(fault.Usage, "reading the request: %w", err)
 			}
-			var st *rollout.Status
-			err := error(fault.Policy)
-			if c != nil {
-				st, err = c.Status(ch)
-			}
-			if errors.Is(err, fault.Policy) { // it steers other channels, or none
-				st, err = rollout.Peek(p.repo, p.recordDir(), ch, counter(reports), p.now())
-			}
+			st, err := p.rolloutStatus(c, reports, ch)
 			if err != nil {
 				return nil, err
 			}
 			return st, nil
 		},
 	}
+}
+
+// brake has the controller of this process, which may be nil, do something.
+func brake(ctx context.Context, c *rollout.Controller, cmd rollout.Command) (*rollout.Done, error) {
+	if c == nil {
+		return nil, fault.New(fault.NotFound, "the running publisher has no beacon key")
+	}
+	return c.Do(ctx, cmd)
+}
+
+// rolloutStatus is RolloutStatus in the process that serves.
+func (p *Publisher) rolloutStatus(c *rollout.Controller, reports *fleet.Store, ch manifest.Channel) (*rollout.Status, error) {
+	if c != nil {
+		st, err := c.Status(ch)
+		if !errors.Is(err, fault.Policy) {
+			return st, err
+		}
+	}
+	return rollout.Peek(p.repo, p.recordDir(), ch, counter(reports), p.now()) // it steers other channels, or none
 }
 
 // RolloutStatus tells how the rollout of what ch offers stands: from the publisher that

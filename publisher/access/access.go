@@ -29,10 +29,12 @@ import (
 const (
 	maxSessions  = 1000 // the oldest goes
 	sessionTime  = 12 * time.Hour
-	onceTime     = 15 * time.Minute
 	maxOnce      = 16
 	secretLength = 32
 )
+
+// OnceTime is how long the secret of [Guard.Once] is good.
+const OnceTime = 15 * time.Minute
 
 // Role is what somebody may do.
 type Role int
@@ -209,7 +211,7 @@ func (g *Guard) Once(role Role) string {
 	if len(g.once) >= maxOnce {
 		clear(g.once)
 	}
-	g.once[sha256.Sum256([]byte(secret))] = onceKey{role, g.now().Add(onceTime)}
+	g.once[sha256.Sum256([]byte(secret))] = onceKey{role, g.now().Add(OnceTime)}
 	return secret
 }
 

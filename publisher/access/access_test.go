@@ -131,7 +131,7 @@ func TestLogin(t *testing.T) {
 		t.Error("a one-use secret was used twice")
 	}
 	late := g.Once(Operator)
-	now = now.Add(onceTime)
+	now = now.Add(OnceTime)
 	if _, ok := login(t, g, late); ok {
 		t.Error("a one-use secret has no end")
 	}
