@@ -54,11 +54,12 @@ type Member struct {
 	state // belongs to the loop
 }
 
-// record is what is held against somebody, connected or not.
+// record is what is known of somebody, connected or not.
 type record struct {
-	faults int
-	last   time.Time
-	muted  time.Time // until then
+	faults  int
+	last    time.Time
+	muted   time.Time     // until then
+	serving *rate.Limiter // of all that it is given, over whatever connections
 }
 
 // Neighbour is one end of a link.
@@ -110,13 +111,15 @@ func (m *Member) Join(who string, link Link) *Neighbour {
 	nb := &Neighbour{
 		m: m, who: who, link: link, heard: now,
 		messages: rate.NewLimiter(messagesPerSecond, messagesAtOnce), bytes: rate.NewLimiter(bytesPerSecond, bytesAtOnce),
-		relation: relation{refused: make(map[key]time.Time), serving: rate.NewLimiter(servedPerSecond, servedAtOnce)},
+		relation: relation{refused: make(map[key]time.Time)},
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if r := m.records[who]; r != nil && now.Before(r.muted) {
+	r := m.record(who, now)
+	if now.Before(r.muted) {
 		return nil
 	}
+	nb.serving = r.serving
 	m.neighbours[nb] = struct{}{}
 	m.poke()
 	return nb
@@ -310,12 +313,7 @@ func (m *Member) read(here []*Neighbour, now time.Time) (more bool) {
 // and all that go by the same name.
 func (m *Member) fault(nb *Neighbour, now time.Time, why string) {
 	m.mu.Lock()
-	r := m.records[nb.who]
-	if r == nil {
-		m.makeRoom(now)
-		r = &record{}
-		m.records[nb.who] = r
-	}
+	r := m.record(nb.who, now)
 	if now.Sub(r.last) > faultsFade {
 		r.faults = 0
 	}
@@ -338,6 +336,17 @@ func (m *Member) fault(nb *Neighbour, now time.Time, why string) {
 	for _, o := range out {
 		m.hangUp(o)
 	}
+}
+
+// record returns what is known of somebody. It is called with m.mu held.
+func (m *Member) record(who string, now time.Time) *record {
+	r := m.records[who]
+	if r == nil {
+		m.makeRoom(now)
+		r = &record{serving: rate.NewLimiter(servedPerSecond, servedAtOnce)}
+		m.records[who] = r
+	}
+	return r
 }
 
 // makeRoom is called with m.mu held.

@@ -138,10 +138,14 @@ func (m *Member) take(nb *Neighbour, msg message, now time.Time) {
 	if t.total == 0 {
 		t.total = msg.total
 	}
-	if msg.total != t.total || int(msg.offset) != len(t.body) {
-		m.refuse(t, now, fmt.Sprintf("gave part of a %v of %d bytes at %d, where %d of %d was next",
-			t.name.Kind, msg.total, msg.offset, len(t.body), t.total))
+	if msg.total != t.total {
+		m.refuse(t, now, fmt.Sprintf("gave part of a %v of %d bytes, which has %d", t.name.Kind, msg.total, t.total))
 		m.abandon(nb)
+		return
+	}
+	if int(msg.offset) != len(t.body) {
+		// What was asked for again after a stall comes twice, and who is asked for too much
+		// leaves parts out.
 		return
 	}
 	t.body, t.moved = append(t.body, msg.data...), now
