@@ -12,6 +12,6 @@ if [ -z "$DPKG_ROOT" ] && [ -d /run/systemd/system ]; then
 	systemctl daemon-reload
 	case "$1:$2" in
 	configure: | 1:*) ;;
-	*) systemctl try-restart shoal-agent.service shoal-publisher.service ;;
+	*) systemctl try-restart shoal-agent.service shoal-publisher.service || true ;; # the package is as it should be
 	esac
 fi

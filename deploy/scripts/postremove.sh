@@ -20,5 +20,5 @@ if [ "$1" = purge ]; then
 fi
 
 if [ -z "$DPKG_ROOT" ] && [ -d /run/systemd/system ]; then
-	systemctl daemon-reload
+	systemctl daemon-reload || true
 fi

@@ -5,7 +5,7 @@ set -e
 case "$1" in
 remove | 0)
 	if [ -z "$DPKG_ROOT" ] && [ -d /run/systemd/system ]; then
-		systemctl disable --now shoal-agent.service shoal-publisher.service
+		systemctl disable --now shoal-agent.service shoal-publisher.service || true
 	fi
 	;;
 esac
