@@ -35,9 +35,10 @@ type store struct {
 	info *Info
 	path string // where the file was when it was opened
 
-	mu       sync.RWMutex // guards f; held while it is used
+	mu       sync.RWMutex // guards what follows; held while f is used
 	f        file
 	readOnly bool // nothing is written any more
+	given    int  // the piece that a webseed is giving, and one; zero for none
 
 	judged func(piece int, good bool) // told what became of a piece that was downloaded; may be nil
 
@@ -259,6 +260,14 @@ func (s *store) writeAt(b []byte, off int64) (int, error) {
 	return s.f.WriteAt(b, off)
 }
 
+// give is told which piece a webseed gives from now on; -1 is none. Blocks of it that are
+// on their way from peers must not be written over it, while it is hashed or afterwards.
+func (s *store) give(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.given = n + 1
+}
+
 // OpenTorrent implements storage.ClientImpl.
 func (s *store) OpenTorrent(_ context.Context, info *metainfo.Info, _ metainfo.Hash) (storage.TorrentImpl, error) {
 	if info.PieceLength != s.info.pieceLength || info.TotalLength() != s.info.ref.Length {
@@ -288,8 +297,17 @@ func (p storePiece) ReadAt(b []byte, off int64) (int, error) {
 	return p.s.ReadAt(b, int64(p.n)*p.s.info.pieceLength+off)
 }
 
+// WriteAt writes what came from a peer. What is here already stays as it is.
 func (p storePiece) WriteAt(b []byte, off int64) (int, error) {
-	return p.s.writeAt(b, int64(p.n)*p.s.info.pieceLength+off)
+	p.s.mu.RLock()
+	defer p.s.mu.RUnlock()
+	switch {
+	case p.s.readOnly:
+		return 0, fs.ErrPermission
+	case p.s.given == p.n+1 || p.s.have[p.n].Load():
+		return len(b), nil
+	}
+	return p.s.f.WriteAt(b, int64(p.n)*p.s.info.pieceLength+off)
 }
 
 var hashBuffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}

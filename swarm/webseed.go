@@ -184,6 +184,7 @@ func (f *fallback) from(w *webseed) error {
 	if at != 0 && at != offset {
 		return fmt.Errorf("it was asked for the bytes from %d and gives those from %d", offset, at)
 	}
+	defer s.store.give(-1)
 	buf := make([]byte, s.info.pieceLength)
 	for n := int(at / s.info.pieceLength); n < s.info.Pieces(); n++ {
 		if s.store.complete() || f.enough.Load() || !fromStart && s.store.have[n].Load() {
@@ -206,22 +207,34 @@ func (f *fallback) from(w *webseed) error {
 			s.countWeb(length, 0)
 			continue
 		}
+		s.store.give(n)
 		if _, err := s.store.writeAt(buf[:length], off); err != nil {
-			select {
-			case f.broken <- err:
-			default:
-			}
-			return err
+			return f.breaks(err)
 		}
 		// The engine hashes it again: it is the one that says what is here.
 		if err := s.lib.Piece(n).VerifyDataContext(ctx); err != nil {
 			return err
+		}
+		if !s.store.have[n].Load() {
+			return f.breaks(fmt.Errorf("piece %d: %w", n, errForgotten))
 		}
 		s.countWeb(length, length)
 		w.failures = 0
 	}
 	return nil
 }
+
+// breaks ends the fetch with what its file failed with.
+func (f *fallback) breaks(err error) error {
+	select {
+	case f.broken <- err:
+	default:
+	}
+	return err
+}
+
+// errForgotten says that the file does not have what was written to it.
+var errForgotten = errors.New("it reads differently from what was written")
 
 // missing draws a piece that is not here; -1 for none.
 func (f *fallback) missing() int {

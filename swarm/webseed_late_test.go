@@ -1,0 +1,98 @@
+package swarm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// lateLiar is a file into whose pieces a peer's bad block is written as soon as they have
+// been hashed: it was on its way when a webseed gave the piece.
+type lateLiar struct {
+	*os.File
+	s *store
+}
+
+func (l lateLiar) ReadAt(b []byte, off int64) (int, error) {
+	n, err := l.File.ReadAt(b, off)
+	piece := int(off / l.s.info.pieceLength)
+	at, length, _ := l.s.info.piece(piece)
+	if off+int64(n) == at+length {
+		storePiece{l.s, piece}.WriteAt(make([]byte, usualBlock), 0)
+	}
+	return n, err
+}
+
+func TestLateBlockSpoilsNothingFromAWebseed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("swarms take seconds; skipped with -short")
+	}
+	i, data := newInfo(t)
+	dst := filepath.Join(t.TempDir(), "dst")
+	n, err := New(Config{Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	s, done, err := n.open(t.Context(), i, func(ctx context.Context) (*store, error) {
+		s, err := openFetch(ctx, i, dst)
+		if err == nil {
+			s.f = lateLiar{s.f.(*os.File), s}
+		}
+		return s, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	if err := s.fetch(t.Context(), time.Now(), FetchOptions{
+		Webseeds: []Webseed{inMemory(data)}, WebseedAfter: time.Millisecond, IdleTimeout: 10 * time.Second,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(dst); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("it is spoilt: %d bytes, %v", len(got), err)
+	}
+}
+
+// A disk that does not keep what is written ends the fetch: a webseed is not asked for the
+// same again and again.
+func TestForgetfulDiskEndsTheFetch(t *testing.T) {
+	if testing.Short() {
+		t.Skip("swarms take seconds; skipped with -short")
+	}
+	i, data := newInfo(t)
+	n, err := New(Config{Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	s, done, err := n.open(t.Context(), i, func(ctx context.Context) (*store, error) {
+		s, err := openFetch(ctx, i, filepath.Join(t.TempDir(), "dst"))
+		if err == nil {
+			s.f = forgetful{s.f.(*os.File)}
+		}
+		return s, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	err = s.fetch(ctx, time.Now(), FetchOptions{
+		Webseeds: []Webseed{inMemory(data)}, WebseedAfter: time.Millisecond, IdleTimeout: time.Millisecond,
+	})
+	s.end(err)
+	if !errors.Is(err, errForgotten) {
+		t.Errorf("%v, want that the file is another than what was written", err)
+	}
+}
+
+type forgetful struct{ *os.File }
+
+func (forgetful) WriteAt(b []byte, _ int64) (int, error) { return len(b), nil }
