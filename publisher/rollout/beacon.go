@@ -38,27 +38,23 @@ func lastBeacon(tree *repo.State, ch manifest.Channel, env []byte) *manifest.Bea
 	return &b
 }
 
-// lastIssued is when the beacon in env says it was issued, whoever signed it and for
-// whatever manifest: what is signed next has to be newer.
-func lastIssued(env []byte) time.Time {
-	e, err := manifest.ParseEnvelope(env, manifest.TypeBeacon)
-	if err != nil {
-		return time.Time{}
+// claim is what the beacon in env says, whoever signed it and for whatever manifest:
+// what is signed next has to be newer, and goes no further without a record.
+func claim(env []byte) (b struct {
+	Issued time.Time `json:"issued"`
+	Hold   bool      `json:"hold"`
+}) {
+	if e, err := manifest.ParseEnvelope(env, manifest.TypeBeacon); err != nil || json.Unmarshal(e.Payload, &b) != nil {
+		b.Issued, b.Hold = time.Time{}, false
 	}
-	var b struct {
-		Issued time.Time `json:"issued"`
-	}
-	if json.Unmarshal(e.Payload, &b) != nil {
-		return time.Time{}
-	}
-	return b.Issued
+	return b
 }
 
 // sign returns the beacon that says s of ch's manifest, newer than the one in lastEnv, as
 // an envelope that an agent takes: nothing else enters the tree.
 func sign(ctx context.Context, key keys.Signer, tree *repo.State, ch *repo.Channel, s *State, lastEnv []byte, now time.Time) ([]byte, *manifest.Beacon, error) {
 	issued := now.UTC().Truncate(time.Second)
-	if last := lastIssued(lastEnv); !last.Before(issued) && !last.After(now.Add(maxAhead)) {
+	if last := claim(lastEnv).Issued; !last.Before(issued) && !last.After(now.Add(maxAhead)) {
 		issued = last.Add(time.Second)
 	}
 	m := ch.Held.Manifest

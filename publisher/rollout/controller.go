@@ -21,6 +21,10 @@ import (
 // DefaultEvery is how often a controller looks.
 const DefaultEvery = 2 * time.Second
 
+// maxUntold bounds the decisions of a channel that wait to be told; the oldest go. They
+// wait only while no beacon can be signed or kept.
+const maxUntold = 64
+
 // Config is what a Controller is made of.
 type Config struct {
 	// Repo holds the manifests, and takes the beacons. It must be set.
@@ -31,7 +35,8 @@ type Config struct {
 	Key keys.Signer
 	// Counts counts machines. If nil, nobody does: no gate opens by itself.
 	Counts Counter
-	// OnEvent is told each decision after it took effect. It must not wait. It may be nil.
+	// OnEvent is told each decision after it took effect: over restarts too, and then
+	// perhaps twice. It must not wait. It may be nil.
 	OnEvent func(Event)
 	// Every is how often it looks; zero means DefaultEvery.
 	Every time.Duration
@@ -52,6 +57,8 @@ type Controller struct {
 	tree    *repo.State
 	beacons map[manifest.Channel]*published
 	trouble map[manifest.Channel]string // what was logged last
+	// unwritten has the channels whose state is not in the record, with what is not in the log.
+	unwritten map[manifest.Channel][]Event
 }
 
 // published is the beacon in the tree.
@@ -76,9 +83,9 @@ func Open(cfg Config) (*Controller, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Controller{c: cfg, lock: lock, beacons: map[manifest.Channel]*published{}, trouble: map[manifest.Channel]string{}}
+	c := &Controller{c: cfg, lock: lock, beacons: map[manifest.Channel]*published{}, trouble: map[manifest.Channel]string{}, unwritten: map[manifest.Channel][]Event{}}
 	if c.states, err = readStates(cfg.Dir); err == nil {
-		err = c.mayServe()
+		err = c.begin()
 	}
 	if err != nil {
 		lock.Close()
@@ -87,20 +94,40 @@ func Open(cfg Config) (*Controller, error) {
 	return c, nil
 }
 
-// mayServe refuses a key that is no channel's.
-func (c *Controller) mayServe() error {
-	tree, err := c.c.Repo.Read()
-	if err != nil {
+// begin refuses a key that is no channel's, and takes up each hold that is in force and
+// is not in the record because that could not be written.
+func (c *Controller) begin() error {
+	if err := c.read(); err != nil {
 		return err
 	}
-	for i := range tree.Channels {
-		if c.steers(&tree.Channels[i]) {
-			return nil
+	mine := false
+	for i := range c.tree.Channels {
+		ch := &c.tree.Channels[i]
+		if !c.steers(ch) {
+			continue
 		}
+		mine = true
+		s, known := c.states[ch.Name]
+		if !known || ch.Held == nil {
+			continue
+		}
+		last, err := c.published(ch)
+		if err != nil {
+			return err
+		}
+		// One that is older than the last resumption was ended by that.
+		if b := last.beacon; b != nil && b.Hold && !s.Hold && b.Manifest == ch.Held.Hash && b.Issued.After(s.Since) {
+			s.take(ch.Held.Manifest, ch.Held.Hash, c.c.Clock())
+			s.Hold, s.Reason = true, b.Reason
+			c.states[ch.Name], c.unwritten[ch.Name] = s, nil
+		}
+	}
+	if mine {
+		return nil
 	}
 	id := c.c.Key.Public().ID()
 	return fault.New(fault.Policy, "%s is the beacon key of no channel", id).
-		Line("Root version %d does not name it. No beacon was signed.", tree.Trust.RootVersion()).
+		Line("Root version %d does not name it. No beacon was signed.", c.tree.Trust.RootVersion()).
 		Do("name it in root: shoal channel set CHANNEL --beacon KEY.pub --stale-after 48h").Fact("key", string(id))
 }
 
@@ -185,23 +212,35 @@ func (c *Controller) steer(ctx context.Context, ch *repo.Channel, decide func(*S
 	}
 	was, known := c.states[ch.Name]
 	if !known {
-		was = adopt(ch, last.beacon)
+		was = adopt(ch, last)
 	}
 	s := was.clone()
+	if s.Since.After(now) { // a clock was put back: the brake must not be blind until then
+		s.Since = now
+	}
 	events := s.take(m, ch.Held.Hash, now)
 	counts := c.count(ch.Name, &s, m, now)
 	more, err := decide(&s, counts, now)
 	if err != nil {
 		return err
 	}
-	if events = append(events, more...); len(events) > 0 || !known || len(s.Opened) != len(was.Opened) {
-		if err := c.remember(ch.Name, s, events); err != nil {
+	events = append(events, more...)
+	missing, unwritten := c.unwritten[ch.Name]
+	if len(events) > 0 || !known || unwritten || len(s.Opened) != len(was.Opened) || !s.Since.Equal(was.Since) {
+		if c.c.OnEvent != nil {
+			s.Untold = append(s.Untold, events...)
+			s.Untold = s.Untold[max(0, len(s.Untold)-maxUntold):]
+		}
+		missing = append(slices.Clip(missing), events...)
+		if err := c.remember(ch.Name, s, missing); err != nil {
 			// Without a record nothing may go further than it did. Slowing down needs none.
 			if !s.Hold || s.Wave > was.Wave {
 				return err
 			}
-			c.c.Logger.Error("recording a hold", "channel", ch.Name, "err", err)
-			c.states[ch.Name] = s
+			if !unwritten {
+				c.c.Logger.Error("recording a hold", "channel", ch.Name, "err", err)
+			}
+			c.states[ch.Name], c.unwritten[ch.Name] = s, missing
 		}
 	}
 	if !says(last.beacon, &s) || due(last.beacon, now) {
@@ -209,23 +248,44 @@ func (c *Controller) steer(ctx context.Context, ch *repo.Channel, decide func(*S
 			return err
 		}
 	}
-	for _, e := range events {
-		c.c.Logger.Info(e.Kind, "channel", ch.Name, "version", e.Version, "sequence", e.Sequence, "wave", e.Wave, "hold", e.Hold, "by", e.By, "reason", e.Reason)
-		if c.c.OnEvent != nil {
-			c.c.OnEvent(e)
-		}
-	}
+	c.tell(ch.Name)
 	return nil
 }
 
+// tell tells of the decisions that have taken effect.
+func (c *Controller) tell(ch manifest.Channel) {
+	s := c.states[ch]
+	if c.c.OnEvent == nil || len(s.Untold) == 0 {
+		return
+	}
+	for _, e := range s.Untold {
+		c.c.Logger.Info(e.Kind, "channel", ch, "version", e.Version, "sequence", e.Sequence, "wave", e.Wave, "hold", e.Hold, "by", e.By, "reason", e.Reason)
+		c.c.OnEvent(e)
+	}
+	s.Untold = nil
+	c.states[ch] = s
+	if _, unwritten := c.unwritten[ch]; unwritten {
+		return
+	}
+	if err := writeStates(c.c.Dir, c.states); err != nil {
+		c.c.Logger.Warn("recording what was told", "channel", ch, "err", err) // it may be told again
+	}
+}
+
 // adopt is what a controller without a record takes up: what the last beacon said of the
-// manifest in force. So a lost record ends no hold.
-func adopt(ch *repo.Channel, b *manifest.Beacon) State {
-	if b == nil || b.Manifest != ch.Held.Hash {
+// manifest in force, and its hold even if it was for one before. So a lost record ends no
+// hold.
+func adopt(ch *repo.Channel, last *published) State {
+	m := ch.Held.Manifest
+	s := State{Manifest: ch.Held.Hash, Artifacts: digests(m), Plan: shape(m.Rollout)}
+	switch b := last.beacon; {
+	case b != nil && b.Manifest == ch.Held.Hash:
+		s.Wave, s.Hold, s.Reason = b.Wave, b.Hold, b.Reason
+	case claim(last.env).Hold:
+		s.Hold, s.Reason = true, "what was offered before was held, and the record of it is lost"
+	default:
 		return State{}
 	}
-	m := ch.Held.Manifest
-	s := State{Manifest: b.Manifest, Artifacts: digests(m), Plan: shape(m.Rollout), Wave: b.Wave, Hold: b.Hold, Reason: b.Reason}
 	if m.Rollout != nil {
 		s.Retry = m.Rollout.Retry
 	}
@@ -257,6 +317,7 @@ func (c *Controller) remember(ch manifest.Channel, s State, events []Event) erro
 		return fault.New(fault.IO, "writing how the rollouts stand: %w", err)
 	}
 	c.states = states
+	delete(c.unwritten, ch)
 	return nil
 }
 
@@ -397,43 +458,4 @@ func beaconStatus(b *manifest.Beacon, now time.Time) *BeaconStatus {
 		return nil
 	}
 	return &BeaconStatus{b.Wave, b.Hold, b.Issued, b.Expires}
-}
-
-// Peek tells how the rollout of ch stands where nobody steers: from the signed plan, the
-// record in dir and the beacon in the tree. counts may be nil.
-func Peek(r *repo.Repo, dir string, name manifest.Channel, counts Counter, now time.Time) (*Status, error) {
-	tree, err := r.Read()
-	if err != nil {
-		return nil, err
-	}
-	ch, err := tree.Channel(name)
-	if err != nil {
-		return nil, err
-	}
-	if ch.Held == nil {
-		return nil, fault.New(fault.NotFound, "%s offers nothing that machines would take", name).Do("shoal release list --channel %s", name)
-	}
-	env, err := r.StoredBeacon(name)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	states, err := readStates(dir)
-	if err != nil {
-		return nil, err
-	}
-	b := lastBeacon(tree, name, env)
-	s, known := states[name]
-	if !known {
-		s = adopt(ch, b)
-	}
-	m := ch.Held.Manifest
-	s.take(m, ch.Held.Hash, now)
-	c := Controller{c: Config{Counts: counts, Logger: slog.New(slog.DiscardHandler)}}
-	fresh := beaconStatus(b, now)
-	if fresh == nil || b.Manifest != ch.Held.Hash {
-		s.Wave = 0 // gates are shut without a fresh beacon
-	}
-	st := s.look(m, c.count(name, &s, m, now), now)
-	st.Gated, st.Beacon = ch.Spec.Beacon != nil, fresh
-	return st, nil
 }

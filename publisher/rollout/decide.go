@@ -13,7 +13,8 @@ const (
 	healthyPercent    = 95 // of the machines seen in the wave before a gate
 	defaultMinReports = 3  // where the plan says nothing
 
-	maxReason = 256 // bytes of a reason, as a manifest's texts
+	maxReason = 256  // bytes of a reason, as a manifest's texts
+	maxOnHold = 4096 // contents, as machines remember; the oldest go
 )
 
 // State is what the controller remembers of a channel. Its zero value knows nothing.
@@ -29,6 +30,12 @@ type State struct {
 	Reason string      `json:"reason,omitempty"`
 	Since  time.Time   `json:"since,omitzero"` // failures before do not count
 	Ended  bool        `json:"ended"`          // every wave was seen open
+
+	// OnHold are contents that were held before and that nobody has resumed. Machines
+	// remember them too, until a beacon ends the hold of what is offered then.
+	OnHold []manifest.Digest `json:"on_hold,omitempty"`
+	// Untold are decisions that are made and of which nobody was told yet.
+	Untold []Event `json:"untold,omitempty"`
 }
 
 // take turns the state to the manifest m with the payload hash. What offers the same
@@ -37,14 +44,23 @@ func (s *State) take(m *manifest.Manifest, hash manifest.Digest, now time.Time) 
 	if s.Manifest == hash {
 		return nil
 	}
-	next := State{Manifest: hash, Artifacts: digests(m), Plan: shape(m.Rollout)}
+	next := State{Manifest: hash, Artifacts: digests(m), Plan: shape(m.Rollout), OnHold: s.OnHold, Untold: s.Untold}
 	waves := int64(0)
 	if m.Rollout != nil {
 		waves, next.Retry = int64(len(m.Rollout.Waves)), m.Rollout.Retry
 	}
-	common := func(d manifest.Digest) bool { return slices.Contains(s.Artifacts, d) }
-	if s.Hold && slices.ContainsFunc(next.Artifacts, common) {
+	if s.Hold {
+		next.OnHold = slices.Concat(without(s.OnHold, s.Artifacts), s.Artifacts)
+		next.OnHold = next.OnHold[max(0, len(next.OnHold)-maxOnHold):]
+	}
+	in := func(all []manifest.Digest) bool {
+		return slices.ContainsFunc(next.Artifacts, func(d manifest.Digest) bool { return slices.Contains(all, d) })
+	}
+	switch {
+	case s.Hold && in(s.Artifacts):
 		next.Hold, next.Reason = true, s.Reason
+	case in(next.OnHold):
+		next.Hold, next.Reason = true, "the same content was held before, and nobody resumed it"
 	}
 	reason := ""
 	if slices.Equal(next.Artifacts, s.Artifacts) {
@@ -241,6 +257,7 @@ func (s *State) resume(m *manifest.Manifest, now time.Time) []Event {
 		return nil
 	}
 	s.Hold, s.Reason, s.Since = false, "", now
+	s.OnHold = without(s.OnHold, s.Artifacts)
 	return []Event{s.event(m, Resumed, "operator", "", now)}
 }
 
@@ -261,6 +278,11 @@ func digests(m *manifest.Manifest) []manifest.Digest {
 	return slices.Compact(all)
 }
 
+// without is all but those of gone.
+func without(all, gone []manifest.Digest) []manifest.Digest {
+	return slices.DeleteFunc(slices.Clone(all), func(d manifest.Digest) bool { return slices.Contains(gone, d) })
+}
+
 // shape says which machines go when. While it stays, so do the soaks that have begun.
 func shape(r *manifest.Rollout) string {
 	if r == nil {
@@ -277,5 +299,6 @@ func shape(r *manifest.Rollout) string {
 func (s *State) clone() State {
 	c := *s
 	c.Artifacts, c.Opened = slices.Clone(s.Artifacts), slices.Clone(s.Opened)
+	c.OnHold, c.Untold = slices.Clone(s.OnHold), slices.Clone(s.Untold)
 	return c
 }

@@ -1,9 +1,14 @@
 package rollout
 
 import (
+	"errors"
+	"io/fs"
+	"log/slog"
 	"time"
 
+	"shoal/internal/fault"
 	"shoal/manifest"
+	"shoal/publisher/repo"
 )
 
 // The phases of a rollout.
@@ -124,4 +129,43 @@ func (s *State) look(m *manifest.Manifest, counts []Count, now time.Time) *Statu
 		st.Phase = PhasePaused
 	}
 	return st
+}
+
+// Peek tells how the rollout of ch stands where nobody steers: from the signed plan, the
+// record in dir and the beacon in the tree. counts may be nil.
+func Peek(r *repo.Repo, dir string, name manifest.Channel, counts Counter, now time.Time) (*Status, error) {
+	tree, err := r.Read()
+	if err != nil {
+		return nil, err
+	}
+	ch, err := tree.Channel(name)
+	if err != nil {
+		return nil, err
+	}
+	if ch.Held == nil {
+		return nil, fault.New(fault.NotFound, "%s offers nothing that machines would take", name).Do("shoal release list --channel %s", name)
+	}
+	env, err := r.StoredBeacon(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	states, err := readStates(dir)
+	if err != nil {
+		return nil, err
+	}
+	b := lastBeacon(tree, name, env)
+	s, known := states[name]
+	if !known {
+		s = adopt(ch, &published{env, b})
+	}
+	m := ch.Held.Manifest
+	s.take(m, ch.Held.Hash, now)
+	c := Controller{c: Config{Counts: counts, Logger: slog.New(slog.DiscardHandler)}}
+	fresh := beaconStatus(b, now)
+	if fresh == nil || b.Manifest != ch.Held.Hash {
+		s.Wave = 0 // gates are shut without a fresh beacon
+	}
+	st := s.look(m, c.count(name, &s, m, now), now)
+	st.Gated, st.Beacon = ch.Spec.Beacon != nil, fresh
+	return st, nil
 }
