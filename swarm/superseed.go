@@ -11,11 +11,15 @@ import (
 // lack. One rule does most of it: no second copy of anything is offered as long as first
 // copies are under way.
 const (
-	// Offers under way at a time, over all peers: as many as are taken in offerTime,
-	// which is to cover two round trips, but never fewer than leastOffers. Pieces that are
-	// sent side by side are whole, and can be passed on, that much later.
-	leastOffers = 8
+	// Offers that are being sent at a time, over all peers: as many as are taken in
+	// offerTime, which is to cover two round trips, but never fewer than leastOffers.
+	// Pieces that are sent side by side are whole, and can be passed on, that much later:
+	// one to each of 64 peers at a time, they would take as long as 64 pieces do.
+	leastOffers = 4
 	offerTime   = 400 * time.Millisecond
+	// An offer that nobody asks for makes room for another after askTime; and if nothing
+	// at all is sent for so long, whoever has no offer gets one.
+	askTime = 250 * time.Millisecond
 	// firstOffers is what a peer gets before it has taken anything; each offer it takes
 	// allows one more.
 	firstOffers = 4
@@ -50,17 +54,17 @@ const (
 // A superSeed decides which pieces of a torrent are offered to whom. It has no clock and
 // no lock; what it offers is in [offeree.queue].
 type superSeed struct {
-	pieces   int
-	length   func(piece int) int64
-	order    []int       // of the pieces, at random: decides between equally rare ones
-	copies   []int       // for each piece, the peers that have it or are on their way to it
-	fresh    int         // pieces without any
-	failed   []bool      // pieces whose first copy took too long
-	spread   []time.Time // for each piece, when somebody got it, or was offered it, last
-	peers    []*offeree
-	turn     int // whose turn it is to be offered something
-	underWay int // offers
-	firsts   int // those of them that are the first of their piece
+	pieces int
+	length func(piece int) int64
+	order  []int       // of the pieces, at random: decides between equally rare ones
+	copies []int       // for each piece, the peers that have it or are on their way to it
+	fresh  int         // pieces without any
+	failed []bool      // pieces whose first copy took too long
+	spread []time.Time // for each piece, when somebody got it, or was offered it, last
+	peers  []*offeree
+	turn   int  // whose turn it is to be offered something
+	firsts int  // offers under way that are the first of their piece
+	proven bool // whether who was dealt something last had announced a piece before
 
 	taken pace          // offers
 	usual time.Duration // that an offer takes; 0 if none has been taken
@@ -95,6 +99,7 @@ type offeree struct {
 	idle      bool // it lets offers pass
 	joined    time.Time
 	active    time.Time            // when it last got something from us
+	dealt     time.Time            // when it was last offered something
 	waits     time.Time            // since when for pieces to spread; zero if it does not
 	owed      map[blockID]struct{} // requests that are not answered yet
 	gained    pace                 // pieces that came from others
@@ -174,7 +179,6 @@ func (s *superSeed) leave(p *offeree) {
 func (s *superSeed) closeOffer(p *offeree, i int) offer {
 	o := p.open[i]
 	p.open = slices.Delete(p.open, i, i+1)
-	s.underWay--
 	if o.first {
 		s.firsts--
 	}
@@ -204,7 +208,7 @@ func (s *superSeed) announced(p *offeree, piece int, now time.Time) {
 	if piece < s.pieces {
 		p.announces, p.quiet = true, false
 		s.got(p, piece, now)
-		s.offer(p, now)
+		s.deal(p, now)
 	}
 }
 
@@ -260,9 +264,11 @@ func (s *superSeed) answered(p *offeree, b blockID, n int64, now time.Time) {
 	for i := range p.open {
 		if o := &p.open[i]; o.piece == int(b.piece) {
 			o.sent += n
-			if p.quiet && o.sent >= s.length(o.piece) {
-				s.got(p, o.piece, now)
-				s.offer(p, now)
+			if o.sent >= s.length(o.piece) {
+				if p.quiet {
+					s.got(p, o.piece, now)
+				}
+				s.deal(p, now)
 			}
 			return
 		}
@@ -319,23 +325,89 @@ func (s *superSeed) pass(p *offeree, i int, now time.Time) {
 	s.count(o.piece, -1)
 }
 
-// offer tells p of as many pieces as is right now.
-func (s *superSeed) offer(p *offeree, now time.Time) {
-	if !p.willing || p.untold == 0 || len(p.open) >= p.allowed {
-		return
-	}
-	wanting, awake := 0, false
-	for _, o := range s.peers {
-		if o.willing && o.untold > 0 && !o.idle {
-			wanting++
-			awake = awake || o != p
+// A round is what an offer depends on besides the peer it is made to.
+type round struct {
+	wanting int // peers that take what they are offered, and lack something
+	sending int // offers that are being sent, or may be asked for any moment
+	most    int // of those in all
+	each    int // and to each peer
+	pace    float64
+	still   bool // nothing has been sent for a while
+}
+
+func (s *superSeed) round(now time.Time) round {
+	r := round{pace: s.taken.rate(now), still: now.Sub(s.moved) >= askTime}
+	for _, p := range s.peers {
+		r.sending += s.sending(p, now)
+		if p.wanting() {
+			r.wanting++
 		}
 	}
-	pace := s.taken.rate(now)
-	inAll := max(leastOffers, int(pace*offerTime.Seconds()))
-	limit := min(p.allowed, max(1, inAll/max(1, wanting)))
-	for len(p.open) < limit && (s.underWay < inAll || len(p.open) == 0) {
-		piece := s.pick(p, !p.idle || !awake, pace/float64(max(1, wanting)), now)
+	r.most = max(leastOffers, int(r.pace*offerTime.Seconds()))
+	r.each = max(1, r.most/max(1, r.wanting))
+	return r
+}
+
+func (p *offeree) wanting() bool { return p.willing && p.untold > 0 && !p.idle }
+
+// sending is how many offers p is being sent, or may ask for any moment.
+func (s *superSeed) sending(p *offeree, now time.Time) int {
+	n := 0
+	for _, o := range p.open {
+		if o.sent < s.length(o.piece) && (o.sent > 0 || len(p.owed) > 0 || now.Sub(o.at) < askTime) {
+			n++
+		}
+	}
+	return n
+}
+
+// deal offers something to whoever has waited longest for it, after p has got what it was
+// offered, or says so. Peers that have announced a piece before, and those that have not,
+// take turns: the first cannot be kept waiting by a crowd of the others.
+func (s *superSeed) deal(p *offeree, now time.Time) {
+	for s.fresh > 0 {
+		r := s.round(now)
+		if r.sending >= r.most {
+			return
+		}
+		var next [2]*offeree
+		for _, o := range s.peers {
+			if !o.wanting() || len(o.open) >= o.allowed || s.sending(o, now) >= r.each {
+				continue
+			}
+			n := &next[0]
+			if o.announces {
+				n = &next[1]
+			}
+			if *n == nil || o.dealt.Before((*n).dealt) {
+				*n = o
+			}
+		}
+		one := next[0]
+		if one == nil || next[1] != nil && !s.proven {
+			one = next[1]
+		}
+		if one == nil || !s.offer(one, now) {
+			break
+		}
+		s.proven = one.announces
+	}
+	s.offer(p, now)
+}
+
+// offer tells p of as many pieces as is right now, and reports whether there are any.
+func (s *superSeed) offer(p *offeree, now time.Time) bool {
+	if !p.willing || p.untold == 0 || len(p.open) >= p.allowed {
+		return false
+	}
+	r := s.round(now)
+	others := r.wanting
+	if p.wanting() {
+		others--
+	}
+	told := len(p.queue)
+	for len(p.open) < p.allowed && s.sending(p, now) < r.each && (r.sending < r.most || len(p.open) == 0 && r.still) {
+		piece := s.pick(p, !p.idle || others == 0, r.pace/float64(max(1, r.wanting)), now)
 		if piece < 0 {
 			break
 		}
@@ -344,9 +416,12 @@ func (s *superSeed) offer(p *offeree, now time.Time) {
 		if first {
 			s.firsts++
 		}
-		s.underWay++
+		if s.moved.IsZero() {
+			s.moved = now
+		}
+		r.sending++
 		s.count(piece, 1)
-		s.spread[piece] = now
+		s.spread[piece], p.dealt = now, now
 		p.open = append(p.open, offer{piece: piece, first: first, at: now})
 		p.knows[piece] = offered
 		p.untold--
@@ -358,6 +433,7 @@ func (s *superSeed) offer(p *offeree, now time.Time) {
 		default:
 		}
 	}
+	return len(p.queue) > told
 }
 
 // pick chooses a piece for p, or -1 if it should be offered none now: one that nobody

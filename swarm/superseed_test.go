@@ -343,3 +343,55 @@ func TestSuperSeed(t *testing.T) {
 		})
 	}
 }
+
+// Of a piece for each of a large crowd, side by side, none would be whole before all are.
+func TestSuperSeedSendsFewAtATime(t *testing.T) {
+	const peers, pieces, length = 64, 256, 4
+	now := time.Unix(1e9, 0)
+	s := newSuperSeed(pieces, func(int) int64 { return length })
+	var crowd []*offeree
+	for range peers {
+		crowd = append(crowd, s.join(now))
+	}
+	// Half of them take nothing.
+	takes := func(i int) bool { return i%2 == 0 }
+	open := func() (offers []int) {
+		for i, p := range crowd {
+			for _, o := range p.open {
+				if o.sent < length && takes(i) {
+					offers = append(offers, i)
+					s.asked(p, blockID{uint32(o.piece), 0})
+				}
+			}
+		}
+		return offers
+	}
+	for _, p := range crowd {
+		s.begin(p, now)
+	}
+	if n := len(open()); n < 1 || n > leastOffers {
+		t.Fatalf("at first %d pieces are sent at a time, want 1 to %d", n, leastOffers)
+	}
+	served := make(map[int]int)
+	for n := range 40 { // one piece every 50 ms, to one of those that were offered one
+		now = now.Add(50 * time.Millisecond)
+		offers := open()
+		if len(offers) == 0 {
+			s.tick(now)
+			continue
+		}
+		to := offers[n%len(offers)]
+		p := crowd[to]
+		i := slices.IndexFunc(p.open, func(o offer) bool { return o.sent < length })
+		piece := p.open[i].piece
+		s.answered(p, blockID{uint32(piece), 0}, length, now)
+		s.announced(p, piece, now)
+		served[to]++
+		if n, most := len(open()), max(leastOffers, int(s.taken.rate(now)*offerTime.Seconds()))+1; n > most {
+			t.Fatalf("%d pieces are sent at a time, want %d at most", n, most)
+		}
+	}
+	if len(served) < 10 {
+		t.Errorf("only %d of those who take pieces were given any: %v", len(served), served)
+	}
+}
