@@ -44,7 +44,7 @@ type Serving struct {
 	Keyed    bool   // the fleet has a key
 	OpenData bool   // and strangers read its releases all the same
 	Steers   bool   // it has the beacon key, and opens gates
-
+	Page     string // URL of the fleet page, on this machine; empty when there is none
 	// Login returns where one can log in once, as an operator, to the fleet page. It is nil
 	// when there is none.
 	Login func() string
@@ -134,6 +134,7 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 		return err
 	}
 	if s.ui.handlers {
+		serving.Page = serving.page()
 		serving.Login = func() string { return s.ui.loginURL(serving, access.Operator) }
 	}
 	doors := gate.New(ln, maxConns, maxConnsFrom)

@@ -218,17 +218,21 @@ func (u *ui) run(ctx context.Context) {
 
 const loginCommand = "ui-login"
 
-// loginURL is where one can log in once, from this machine.
-func (u *ui) loginURL(s Serving, role access.Role) string {
-	addr := s.HTTP
+// page is where the fleet page is, for a browser on this machine.
+func (s Serving) page() string {
+	addr, scheme := s.HTTP, s.Scheme
 	if addr.Addr().IsUnspecified() {
 		addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), addr.Port())
 	}
-	scheme := s.Scheme
 	if addr.Addr().IsLoopback() {
 		scheme = "http"
 	}
-	return scheme + "://" + addr.String() + "/login?once=" + u.guard.Once(role)
+	return scheme + "://" + addr.String() + "/"
+}
+
+// loginURL is where one can log in once, from this machine.
+func (u *ui) loginURL(s Serving, role access.Role) string {
+	return s.page() + "login?once=" + u.guard.Once(role)
 }
 
 // commands are what the control socket offers for it: who can open that owns the store.

@@ -29,7 +29,7 @@ func newFleetCmd(c *cli) *cobra.Command {
 These commands work beside a running serve, as the user it runs as, and without one.`,
 	}
 	cmd.AddCommand(newFleetStatusCmd(c), newFleetListCmd(c), newFleetShowCmd(c), newFleetApproveCmd(c), newFleetLabelCmd(c),
-		newFleetForgetCmd(c), newFleetEventsCmd(c), newFleetExportCmd(c), newFleetImportCmd(c))
+		newFleetForgetCmd(c), newFleetLoginCmd(c), newFleetEventsCmd(c), newFleetExportCmd(c), newFleetImportCmd(c))
 	return cmd
 }
 

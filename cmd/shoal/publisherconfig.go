@@ -32,6 +32,9 @@ func (c *cli) publisherConfig() (publisher.Config, error) {
 	cfg.Store = beside(loaded.Origins["store"], cfg.Store)
 	cfg.Keys.PassphraseFile = beside(loaded.Origins["keys.passphrase_file"], cfg.Keys.PassphraseFile)
 	cfg.FleetKeyFile = beside(loaded.Origins["fleet_key_file"], cfg.FleetKeyFile)
+	cfg.UI.TokensFile = beside(loaded.Origins["ui.tokens_file"], cfg.UI.TokensFile)
+	cfg.UI.Cert, cfg.UI.Key = beside(loaded.Origins["ui.cert"], cfg.UI.Cert), beside(loaded.Origins["ui.key"], cfg.UI.Key)
+	cfg.UI.Version = buildInfo().Version
 	cfg.FleetCredentials = c.getenv("CREDENTIALS_DIRECTORY")
 	cfg.Keys.Beacon = refBeside(loaded.Origins["keys.beacon"], cfg.Keys.Beacon)
 	for i := range cfg.Webhooks {
@@ -54,6 +57,7 @@ func publisherFromFile(f config.Publisher) publisher.Config {
 	cfg := publisher.Config{
 		App: f.App, Store: f.Store, Mirrors: slices.Clone(f.Mirrors), FleetKeyFile: f.FleetKeyFile, Approve: f.Approve,
 		Keys: publisher.KeysConfig{Release: append([]string(nil), f.Keys.Release...), Beacon: f.Keys.Beacon, PassphraseFile: f.Keys.PassphraseFile},
+		UI:   publisher.UIConfig{Disabled: !f.UI.Enabled, TokensFile: f.UI.TokensFile, Cert: f.UI.Cert, Key: f.UI.Key},
 		Serve: publisher.ServeConfig{
 			Listen: f.Serve.Listen, Swarm: f.Serve.Swarm, PublicURL: f.Serve.PublicURL, Up: f.Serve.Up.Bytes(),
 			TLS: f.Serve.TLS, OpenData: f.Serve.OpenData, LAN: swarm.LAN(f.Serve.LAN),

@@ -31,7 +31,15 @@ for machines that present one, too: others get 403. --open-data lets everyone re
   /m /info /data /releases ...   the repository, as any web server could serve it
   /announce /scrape              BitTorrent tracker for this repository's releases
   /healthz                       200 once everything published is served
-  /api/v1/status                 what is given away, as JSON`,
+  /api/v1/status                 what is given away, as JSON
+
+People and programs look at the fleet on the same port: on this machine, in an open fleet, without a token,
+and otherwise with one of ui.tokens_file. On a terminal a link for one login as an operator is printed;
+shoal fleet login prints another.
+
+  / /agents /releases /swarm /audit   the fleet page
+  /api/openapi.yaml /api/v1/...       the same as JSON
+  /metrics                            the same for Prometheus`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := c.publisherConfig()
@@ -61,11 +69,13 @@ for machines that present one, too: others get 403. --open-data lets everyone re
 	f.Bool("open-data", false, "in a fleet with a key: let strangers read every release")
 	f.StringVar(&beacon, "beacon-key", "", "steer the rollouts with this key: `REF` (keys.beacon)")
 	c.passphraseFlag(cmd)
+	f.Bool("ui", true, "serve the fleet page, its interface and /metrics")
 	f.Var(&up, "up", "give at most this much per second (no limit)")
 	configFlag(cmd, "listen", "serve.listen")
 	configFlag(cmd, "swarm", "serve.swarm")
 	configFlag(cmd, "public-url", "serve.public_url")
 	configFlag(cmd, "open-data", "serve.open_data")
+	configFlag(cmd, "ui", "ui.enabled")
 	configFlag(cmd, "up", "serve.up")
 	return cmd
 }
@@ -83,8 +93,9 @@ func (c *cli) serving(cfg publisher.Config, s publisher.Serving) {
 		Seeds    int    `json:"seeds"`
 		FleetKey bool   `json:"fleet_key"` // members alone are served
 		OpenData bool   `json:"open_data,omitempty"`
-		Steers   bool   `json:"steers"` // it has the beacon key
-	}{url, s.HTTP.String(), s.Swarm.String(), s.Seeds, s.Keyed, s.OpenData, s.Steers}
+		Steers   bool   `json:"steers"`         // it has the beacon key
+		Page     string `json:"page,omitempty"` // the fleet page, on this machine
+	}{url, s.HTTP.String(), s.Swarm.String(), s.Seeds, s.Keyed, s.OpenData, s.Steers, s.Page}
 	err := c.print("shoal.serving/v1", out, func(w io.Writer) {
 		fmt.Fprintf(w, "Serving %s   BitTorrent on %s   %d payload(s)\n", url, s.Swarm, s.Seeds)
 		switch {
@@ -97,6 +108,14 @@ func (c *cli) serving(cfg publisher.Config, s publisher.Serving) {
 		}
 		if s.Steers {
 			fmt.Fprintf(w, "It has the beacon key, and steers the rollouts: shoal rollout status\n")
+		}
+		if s.Login != nil {
+			// The link lets in whoever has it, so it goes to a person and into no log.
+			if c.outTTY {
+				fmt.Fprintf(w, "Fleet page: %s   (one login, as operator)\n", s.Login())
+			} else {
+				fmt.Fprintf(w, "Fleet page: %s      Log in: shoal fleet login\n", s.Page)
+			}
 		}
 		fmt.Fprintf(w, "Next: shoal link create      Stop: Ctrl-C\n")
 	})

@@ -11,6 +11,7 @@ type Publisher struct {
 	FleetKeyFile string    `yaml:"fleet_key_file" mapstructure:"fleet_key_file" doc:"keeps strangers out; without one, whoever reaches the publisher can read releases"`
 	Approve      string    `yaml:"approve" mapstructure:"approve" doc:"whose reports count: manual, of machines a person approved; members: of all with the fleet key, and one that is stolen can invent many"`
 	Webhooks     []Webhook `yaml:"webhooks" mapstructure:"webhooks" doc:"who is told what happens in the fleet, while shoal serve runs"`
+	UI           UI        `yaml:"ui" mapstructure:"ui" doc:"the fleet page, its interface and /metrics, on serve.listen"`
 	Mirrors      []string  `yaml:"mirrors" mapstructure:"mirrors" doc:"other places that serve a copy, compared before anything is signed"`
 	Store        string    `yaml:"store" mapstructure:"store" doc:"where releases are kept"`
 	Log          Log       `yaml:"log" mapstructure:"log" doc:"what shoal serve writes about itself"`
@@ -45,6 +46,14 @@ type Webhook struct {
 	SecretFile string   `yaml:"secret_file" mapstructure:"secret_file" doc:"signs the posts: Shoal-Signature"`
 }
 
+// UI says who may look at the fleet.
+type UI struct {
+	Enabled    bool   `yaml:"enabled" mapstructure:"enabled" doc:"false: none of it is served"`
+	TokensFile string `yaml:"tokens_file" mapstructure:"tokens_file" doc:"lines ROLE NAME TOKEN, with viewer or operator; without it only this machine's users may look"`
+	Cert       string `yaml:"cert" mapstructure:"cert" doc:"a certificate that browsers trust, for another name than machines use; PEM"`
+	Key        string `yaml:"key" mapstructure:"key" doc:"the key of cert"`
+}
+
 // Serve says how releases are given away.
 type Serve struct {
 	Listen    string     `yaml:"listen" mapstructure:"listen" doc:"HTTP: documents, tracker; host:port"`
@@ -60,6 +69,7 @@ type Serve struct {
 func DefaultPublisher() Publisher {
 	return Publisher{
 		Serve:   Serve{Listen: ":7800", Swarm: ":7801", TLS: "auto", LAN: LAN{Enabled: true}},
+		UI:      UI{Enabled: true},
 		Approve: "manual",
 		Store:   "/var/lib/shoal-publisher",
 		Log:     Log{Level: "info", Format: "auto"},
