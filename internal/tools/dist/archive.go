@@ -22,7 +22,7 @@ type entry struct {
 
 // archive writes what a person unpacks: a tar, or a zip for Windows.
 func (r *release) archive(b build) error {
-	top, program := strings.TrimSuffix(r.name(b, ""), "/")+"/", "shoal"
+	top, program := r.name(b, "/"), "shoal"
 	if b.os == "windows" {
 		program = "shoal.exe"
 	}
