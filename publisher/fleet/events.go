@@ -264,16 +264,16 @@ func numbers(tx *bolt.Tx, q EventQuery) []uint64 {
 	return found
 }
 
-// Cursor returns how far the reader of that name has read the events: 0 for not at all.
-func (s *Store) Cursor(name string) (uint64, error) {
-	var n uint64
-	err := s.db.View(func(tx *bolt.Tx) error {
+// Cursor returns how far the reader of that name has read the events; known is false when
+// it has never begun.
+func (s *Store) Cursor(name string) (n uint64, known bool, err error) {
+	err = s.db.View(func(tx *bolt.Tx) error {
 		if v := tx.Bucket(cursorBucket).Get([]byte(name)); len(v) == 8 {
-			n = binary.BigEndian.Uint64(v)
+			n, known = binary.BigEndian.Uint64(v), true
 		}
 		return nil
 	})
-	return n, failure("reading the events", err)
+	return n, known, failure("reading the events", err)
 }
 
 // SetCursor remembers how far the reader of that name has read.

@@ -416,7 +416,7 @@ func TestEventsByNumber(t *testing.T) {
 		t.Errorf("after 91 days, of one machine: %q", got)
 	}
 	w.reopen()
-	if n, err := w.Cursor("hook"); n != 31 || err != nil {
+	if n, known, err := w.Cursor("hook"); n != 31 || !known || err != nil {
 		t.Errorf("cursor %d, %v", n, err)
 	}
 	if err := w.Log(ctx, fleet.Event{Kind: "rollout.opened"}); err != nil {

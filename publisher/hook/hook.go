@@ -96,6 +96,19 @@ func (c *Config) name() string {
 	return "hook exec " + strings.Join(c.Exec, "\x00")
 }
 
+// String names the hook in logs. A URL's path, query and user may be secrets, and so may
+// the arguments of a program.
+func (c *Config) String() string {
+	if len(c.Exec) > 0 {
+		return c.Exec[0]
+	}
+	u, err := url.Parse(c.URL)
+	if err != nil {
+		return "webhook"
+	}
+	return u.Scheme + "://" + u.Host
+}
+
 // Hooks are the hooks of one fleet; [New] makes them.
 type Hooks struct {
 	// Store has the events. It must be set.
@@ -148,7 +161,7 @@ func (h *Hooks) Run(ctx context.Context) {
 				if ctx.Err() != nil {
 					return
 				}
-				h.Logger.Error("a hook cannot read the events", "hook", h.Hooks[i].name(), "err", err)
+				h.Logger.Error("a hook cannot read the events", "hook", h.Hooks[i].String(), "err", err)
 				if !sleep(ctx, newsWait) {
 					return
 				}
@@ -180,16 +193,21 @@ func readSecret(path string) ([]byte, error) {
 
 // follow tells one hook of the events, one after the other.
 func (h *Hooks) follow(ctx context.Context, c *Config, secret []byte) error {
-	at, err := h.Store.Cursor(c.name())
+	at, known, err := h.Store.Cursor(c.name())
 	if err != nil {
 		return err
 	}
-	if at == 0 {
+	if !known {
 		page, err := h.Store.Events(ctx, fleet.EventQuery{Last: true, Limit: 1})
 		if err != nil {
 			return err
 		}
 		at = page.Next
+		// Remembered before anything is told: what happens next must not be skipped by a
+		// restart.
+		if err := h.Store.SetCursor(c.name(), at); err != nil {
+			return err
+		}
 	}
 	for {
 		page, err := h.Store.Events(ctx, fleet.EventQuery{After: at, Limit: pageSize, Wait: newsWait})
@@ -230,11 +248,11 @@ func (h *Hooks) tell(ctx context.Context, c *Config, secret []byte, e *fleet.Eve
 			return nil
 		}
 		if h.Clock().Sub(e.Time) > giveUp {
-			h.Logger.Error("a hook was not told of an event", "hook", c.name(), "event", e.Kind, "seq", e.Seq, "err", err)
+			h.Logger.Error("a hook was not told of an event", "hook", c.String(), "event", e.Kind, "seq", e.Seq, "err", err)
 			return nil
 		}
 		wait := b.NextBackOff()
-		h.Logger.Warn("a hook failed", "hook", c.name(), "event", e.Kind, "seq", e.Seq, "err", err, "again_in", wait.Round(time.Second))
+		h.Logger.Warn("a hook failed", "hook", c.String(), "event", e.Kind, "seq", e.Seq, "err", err, "again_in", wait.Round(time.Second))
 		if !sleep(ctx, wait) {
 			return ctx.Err()
 		}
@@ -285,6 +303,10 @@ func (h *Hooks) try(ctx context.Context, c *Config, secret []byte, e *fleet.Even
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	res, err := client.Do(req)
 	if err != nil {
+		var about *url.Error // has the whole URL
+		if errors.As(err, &about) {
+			err = about.Err
+		}
 		return err
 	}
 	defer res.Body.Close()

@@ -5,6 +5,8 @@ import (
 	"crypto/hmac"
 	"encoding/json"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -12,6 +14,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -75,7 +78,7 @@ func begin(t *testing.T, s *fleet.Store, c Config) {
 func reaches(t *testing.T, s *fleet.Store, c Config, seq uint64) {
 	t.Helper()
 	for {
-		cursor, err := s.Cursor(c.name())
+		cursor, _, err := s.Cursor(c.name())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,6 +163,94 @@ func TestEventsArePostedSignedUntilTaken(t *testing.T) {
 			t.Errorf("%s, want %s", p.body, want)
 		}
 	}
+}
+
+// The very first event of a hook is told, too, when nobody took it before the process
+// ended.
+func TestTheFirstEventOutlivesTheProcess(t *testing.T) {
+	for name, before := range map[string][]fleet.Event{"empty-log": nil, "old-log": {{Kind: "before"}}} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := newStore(t, dir)
+			log(t, s, before...)
+			refused, got := make(chan bool, 100), make(chan string, 100)
+			var up atomic.Bool
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				b, _ := io.ReadAll(r.Body)
+				if !up.Load() {
+					refused <- true
+					w.WriteHeader(http.StatusBadGateway)
+					return
+				}
+				got <- string(b)
+			}))
+			defer srv.Close()
+			c := Config{URL: srv.URL, On: []string{"*"}}
+			stop := start(t, s, c)
+			for known := false; !known; { // it has begun
+				var err error
+				if _, known, err = s.Cursor(c.name()); err != nil || t.Context().Err() != nil {
+					t.Fatal(err, t.Context().Err())
+				}
+			}
+			log(t, s, fleet.Event{Kind: "rollout.halted"})
+			<-refused
+			stop()
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			srv.CloseClientConnections()
+			up.Store(true)
+			s = newStore(t, dir)
+			defer s.Close()
+			defer start(t, s, c)()
+			log(t, s, fleet.Event{Kind: "rollout.resumed"})
+			for _, want := range []string{"rollout.halted", "rollout.resumed"} {
+				if b := <-got; !strings.Contains(b, want) {
+					t.Errorf("%s, want %s", b, want)
+				}
+			}
+		})
+	}
+}
+
+// Where a webhook goes is often a secret itself.
+func TestNoSecretIsLogged(t *testing.T) {
+	s := newStore(t, t.TempDir())
+	defer s.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close() // nobody listens there
+	c := Config{URL: "http://me:hunter2@" + l.Addr().String() + "/services/T0/hunter2?token=hunter2", On: []string{"*"}}
+	begin(t, s, c)
+	logged := make(lines, 100)
+	h, err := New(Hooks{Store: s, Fleet: "sha256:x", Hooks: []Config{c}, Logger: slog.New(slog.NewTextHandler(logged, nil)), retry: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); h.Run(ctx) }()
+	log(t, s, fleet.Event{Kind: "rollout.halted"})
+	line := <-logged
+	cancel()
+	<-done
+	if strings.Contains(line, "hunter2") || !strings.Contains(line, l.Addr().String()) || !strings.Contains(line, "refused") {
+		t.Errorf("logged %s", line)
+	}
+}
+
+// lines are what was logged.
+type lines chan string
+
+func (l lines) Write(b []byte) (int, error) {
+	select {
+	case l <- string(b):
+	default:
+	}
+	return len(b), nil
 }
 
 func TestProgramsGetEventsOnStandardInputAlone(t *testing.T) {
