@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"archive/zip"
 	"bytes"
 	"compress/gzip"
 	"crypto/sha256"
@@ -17,6 +18,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+	"time"
 )
 
 // command runs a program in dir and returns what it prints.
@@ -177,6 +179,35 @@ func checkSBOM(t *testing.T, path, program string) {
 	}
 	if want := modules + 1; modules == 0 || len(doc.Components) != want { // and the standard library
 		t.Errorf("it names %d modules, want %d", len(doc.Components), want)
+	}
+}
+
+// What Windows gets is a zip, with the commit's date.
+func TestArchiveForWindows(t *testing.T) {
+	t.Chdir(filepath.Join("..", "..", ".."))
+	dir := t.TempDir()
+	program := filepath.Join(dir, "program")
+	if err := os.WriteFile(program, []byte("MZ"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 1, 2, 3, 4, 6, 0, time.UTC)
+	r := &release{dir: dir, version: "1.2.3", time: at}
+	if err := r.archive(build{path: program, os: "windows", arch: "amd64"}); err != nil {
+		t.Fatal(err)
+	}
+	z, err := zip.OpenReader(filepath.Join(dir, "shoal_1.2.3_windows_amd64.zip"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	var found []string
+	for _, f := range z.File {
+		found = append(found, fmt.Sprintf("%s %s %v", f.Name, f.Mode(), f.Modified.Equal(at)))
+	}
+	want := "[shoal_1.2.3_windows_amd64/ drwxr-xr-x true shoal_1.2.3_windows_amd64/shoal.exe -rwxr-xr-x true " +
+		"shoal_1.2.3_windows_amd64/LICENSE -rw-r--r-- true shoal_1.2.3_windows_amd64/README.md -rw-r--r-- true]"
+	if fmt.Sprint(found) != want {
+		t.Errorf("%s, want %s", found, want)
 	}
 }
 
