@@ -38,9 +38,8 @@ func (b *board) Document(name gossip.Name) []byte {
 
 // Offer implements gossip.Board. What was taken goes the way of what a source has.
 func (b *board) Offer(ctx context.Context, d gossip.Document) gossip.Verdict {
-	root, _ := b.a.follow.Root()
 	report, err := b.a.follow.Take(ctx, b.ch, d)
-	v := verdict(err, root != nil && uint64(root.Version) >= d.Root, d.Name.Kind)
+	v := verdict(report, err, d)
 	code := fault.CodeOf(err)
 	b.a.log.Debug("news from a neighbour", "channel", b.ch, "document", d.Name.Kind.String(), "number", d.Name.Number, "peer", d.From, "code", code)
 	switch {
@@ -57,15 +56,16 @@ func (b *board) Offer(ctx context.Context, d gossip.Document) gossip.Verdict {
 // verdict says whose fault it is that a document was not taken. Honest neighbours have
 // other clocks, may know of other roots, and may be late or early: only what nobody
 // honest could have verified is held against who gave it. A signature that is not enough
-// is, if the sender's root is no newer than ours, which would have said so there too.
-func verdict(err error, sameRoot bool, kind gossip.Kind) gossip.Verdict {
+// is, if the sender's root is ours, which would have said so there too; when a newer one
+// came here meanwhile, it may have ended a key that was good there.
+func verdict(r *follow.Report, err error, d gossip.Document) gossip.Verdict {
 	switch fault.CodeOf(err) {
 	case fault.OK:
 		return gossip.Taken
 	case fault.Malformed, fault.TooLarge, fault.WrongType, fault.ContentMismatch, fault.WrongTarget:
 		return gossip.Faulty
 	case fault.Threshold:
-		if sameRoot && kind != gossip.Root {
+		if r != nil && uint64(r.RootVersion) == d.Root && d.Name.Kind != gossip.Root {
 			return gossip.Faulty
 		}
 	}

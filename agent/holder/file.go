@@ -81,6 +81,9 @@ func Fetch(ctx context.Context, c Config, r Request) error {
 		return fault.New(fault.NotFound, "the directory %q is not there", dir).Do("make it first, or choose another --out")
 	}
 	c.Dir = filepath.Join(dir, "."+name+".shoal-fetch")
+	if err := ours(c.Dir); err != nil {
+		return err
+	}
 	h, err := Open(ctx, c)
 	if err != nil {
 		return err
@@ -102,6 +105,25 @@ func Fetch(ctx context.Context, c Config, r Request) error {
 	}
 	<-ctx.Done()
 	return f.tidy()
+}
+
+// ours makes sure that dir, if it is there, is a directory in which nobody else can write:
+// it may be among files of others, as in /tmp, and what is verified in it must not be
+// replaced before it has its name.
+func ours(dir string) error {
+	if err := os.Mkdir(dir, 0o700); !errors.Is(err, fs.ErrExist) {
+		return nil // made, or what follows says why it cannot be
+	}
+	fi, err := os.Lstat(dir)
+	if err != nil {
+		return failure(err, "looking at %q", dir)
+	}
+	if !fi.IsDir() || !private(fi) {
+		return fault.New(fault.Permission, "%q is there, and others could change what is in it", dir).
+			Line("Nothing was fetched.").
+			Do("remove it if nobody needs it, or choose another --out")
+	}
+	return nil
 }
 
 // fetching is one Fetch.
@@ -152,6 +174,9 @@ func (f *fetching) run(ctx context.Context, ch manifest.Channel) error {
 
 // there reports whether the file has the content already.
 func (f *fetching) there(ctx context.Context) bool {
+	if fi, err := os.Lstat(f.out); err != nil || !fi.Mode().IsRegular() {
+		return false // a pipe would be waited for
+	}
 	file, err := os.Open(f.out)
 	if err != nil {
 		return false
