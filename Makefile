@@ -35,7 +35,7 @@ test-long: ## the slow and the privileged tests too (root for namespaces and sma
 test-crash: ## kill real processes at every call and cut the power of real file systems (root, for loop devices)
 	@SHOAL_LONG=1 $(GO) test -json -timeout 9m -run 'LongCrash' ./agent/... | $(GO) run ./internal/tools/testsum
 
-test-net: ## real processes in network namespaces: a LAN with nothing else, a split one (root)
+test-net: ## real processes in network namespaces: a LAN with nothing else, a split one, stock clients (root)
 	@SHOAL_LONG=1 $(GO) test -json -timeout 9m -run 'LongNet' ./cmd/shoal/nettest | $(GO) run ./internal/tools/testsum
 
 check: ## gofmt, go vet, staticcheck, a tidy go.mod, and a build for every platform

@@ -335,7 +335,7 @@ func TestVerify(t *testing.T) {
 
 // failing is a place that fails for good before its step-th change.
 type failing struct {
-	Dir
+	Place
 	left int
 }
 
@@ -352,33 +352,42 @@ func (f *failing) Put(ctx context.Context, name string, r io.Reader, size int64)
 	if err := f.step(); err != nil {
 		return err
 	}
-	return f.Dir.Put(ctx, name, r, size)
+	return f.Place.Put(ctx, name, r, size)
 }
 
 func (f *failing) Copy(ctx context.Context, from, to string) error {
 	if err := f.step(); err != nil {
 		return err
 	}
-	return f.Dir.Copy(ctx, from, to)
+	return f.Place.Copy(ctx, from, to)
 }
 
 func (f *failing) Remove(ctx context.Context, name string) error {
 	if err := f.step(); err != nil {
 		return err
 	}
-	return f.Dir.Remove(ctx, name)
+	return f.Place.Remove(ctx, name)
 }
 
 // At whatever change a push dies, readers find the old release whole or the new one.
 func TestDiesAtEveryStep(t *testing.T) {
+	diesAtEveryStep(t, func() (Place, Dir) {
+		to := Dir(t.TempDir())
+		return to, to
+	})
+}
+
+// diesAtEveryStep takes places that are empty, and where their files are to be read.
+func diesAtEveryStep(t *testing.T, empty func() (Place, Dir)) {
 	for steps := 0; ; steps++ {
-		p, to := newPress(t), Dir(t.TempDir())
+		p := newPress(t)
+		to, seen := empty()
 		p.release(1, "one")
 		p.mustPush(to, Options{})
 		p.put(tree.Root(2), p.Rotate())
 		p.release(2, "two")
 		_, err := p.push(&failing{to, steps}, Options{Prune: true})
-		offers := whole(t, to, p.Pin())
+		offers := whole(t, seen, p.Pin())
 		if err == nil {
 			if offers != 2 || steps < 8 {
 				t.Errorf("after %d steps it was done and offers %d", steps, offers)
@@ -389,7 +398,7 @@ func TestDiesAtEveryStep(t *testing.T) {
 			t.Fatalf("%v; the mirror offers %d", err, offers)
 		}
 		p.mustPush(to, Options{Prune: true})
-		if got := whole(t, to, p.Pin()); got != 2 {
+		if got := whole(t, seen, p.Pin()); got != 2 {
 			t.Errorf("after another push the mirror offers %d", got)
 		}
 	}

@@ -113,9 +113,9 @@ func (t *Tree) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w = &download{ResponseWriter: w, t: t, ctx: r.Context()}
 	}
 	h.Set("ETag", tag)
-	h.Set("Content-Type", contentType(name))
+	h.Set("Content-Type", tree.ContentType(name))
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", caching(name))
+	h.Set("Cache-Control", tree.CacheControl(name))
 	http.ServeContent(w, r, "", modTime(name, fi), f)
 }
 
@@ -186,25 +186,6 @@ func etag(name string, f *os.File, fi fs.FileInfo) (string, error) {
 func payload(name string) bool {
 	return strings.HasPrefix(name, "data/") || strings.HasPrefix(name, "releases/") &&
 		!strings.HasSuffix(name, tree.Torrent) && !strings.HasSuffix(name, tree.Magnet)
-}
-
-func contentType(name string) string {
-	switch {
-	case strings.HasSuffix(name, ".json"):
-		return "application/json"
-	case strings.HasSuffix(name, tree.Torrent):
-		return "application/x-bittorrent"
-	case strings.HasSuffix(name, tree.Magnet):
-		return "text/plain; charset=utf-8"
-	}
-	return "application/octet-stream"
-}
-
-func caching(name string) string {
-	if strings.HasPrefix(name, "data/") || strings.HasPrefix(name, "info/") {
-		return "public, max-age=31536000, immutable" // the name is the hash of the content
-	}
-	return "no-cache" // may be kept, and must be asked for again
 }
 
 // modTime is zero, and so not sent, for documents: two of them within one second differ
