@@ -19,7 +19,7 @@ import (
 // The demo is every command at work together: it must come out exactly as it says.
 func TestDemo(t *testing.T) {
 	if testing.Short() {
-		t.Skip("starts a publisher and three agents; not with -short")
+		t.Skip("starts a publisher and four agents; not with -short")
 	}
 	tmp := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), "shoal", "demo", "--agents", "3", "--size", "1MB", "--dir", tmp, "-o", "json")
@@ -35,7 +35,7 @@ func TestDemo(t *testing.T) {
 	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
 		t.Fatalf("%v in %s", err, &out)
 	}
-	if r.Schema != "shoal.demo/v1" || r.Agents != 3 || r.Updated != 3 || len(r.Problems) != 0 {
+	if r.Schema != "shoal.demo/v1" || r.Agents != 4 || r.Updated != 4 || len(r.Problems) != 0 {
 		t.Errorf("%s: %d of %d updated, problems %q", r.Schema, r.Updated, r.Agents, r.Problems)
 	}
 	want := []demo.Refusal{
@@ -46,13 +46,26 @@ func TestDemo(t *testing.T) {
 	if d := cmp.Diff(want, r.Refusals); d != "" {
 		t.Errorf("refusals (-want +got):\n%s", d)
 	}
+	// Of four machines one got a bundle, and another one all bytes from that neighbour.
 	if r.ArtifactBytes < 1e6 || r.Seconds <= 0 || r.OriginBytes < r.ArtifactBytes || r.OriginBytes+r.PeerBytes < 3*r.ArtifactBytes {
 		t.Errorf("measured %+v, which cannot be", r.Result)
+	}
+	if len(r.Machines) != 4 {
+		t.Fatalf("%d machines: %+v", len(r.Machines), r.Machines)
+	}
+	if m := r.Machines[2]; m.OriginBytes != 0 || m.PeerBytes != 0 {
+		t.Errorf("%s has no network, and got %+v", m.Name, m)
+	}
+	if m := r.Machines[3]; m.OriginBytes != 0 || m.PeerBytes < r.ArtifactBytes {
+		t.Errorf("%s knows nobody but m3, and got %+v of %d bytes", m.Name, m, r.ArtifactBytes)
 	}
 	if got := float64(r.OriginBytes) / float64(r.ArtifactBytes); got < r.Copies-0.01 || got > r.Copies+0.01 {
 		t.Errorf("%v copies, computed %v", r.Copies, got)
 	}
-	for _, line := range []string{"3 of 3 on 2.0.0", "one stolen key", "offered again", "crashes on start"} {
+	for _, line := range []string{
+		"wave 1 canary\n    m1 ", "wave 2 everyone\n    m2 ", "m3  has no network", "m3  imported acme-stable-2.shoalbundle", "4 of 4 on 2.0.0",
+		"one stolen key", "offered again", "crashes on start", "answered on all 4 machines",
+	} {
 		if !strings.Contains(talk.String(), line) {
 			t.Errorf("it does not tell of %q:\n%s", line, &talk)
 		}

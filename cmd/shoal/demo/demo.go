@@ -36,7 +36,8 @@ type Config struct {
 	// Exe is the running executable; its copies are everything the demo starts. It must
 	// be set.
 	Exe string
-	// Agents is how many machines there are, 1 to 64.
+	// Agents is how many machines there are at first, 1 to 64. From 3 on the last of them
+	// has no network, and one more, which knows nobody but that one, joins at the end.
 	Agents int
 	// Size is the program's in bytes; it is never smaller than the executable's.
 	Size int64
@@ -56,7 +57,7 @@ type Config struct {
 
 // Result is what was measured.
 type Result struct {
-	Agents        int       `json:"agents"`
+	Agents        int       `json:"agents"`         // machines there are at the end
 	Updated       int       `json:"updated"`        // machines on which the new version answers
 	ArtifactBytes int64     `json:"artifact_bytes"` // size of the new version
 	OriginBytes   int64     `json:"origin_bytes"`   // payload bytes all machines got from the publisher
@@ -144,6 +145,8 @@ type fleet struct {
 	publisher  publisher
 	link       string // by which machines join
 	machines   []*machine
+	began      time.Time     // when the new version had been published
+	last       time.Duration // from then to the last confirmation
 	result     Result
 }
 

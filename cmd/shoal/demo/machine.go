@@ -8,13 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"shoal/agent"
 	"shoal/internal/control"
+	"shoal/manifest"
 )
 
 // machine is one of the fleet: a directory, a running program, an agent.
@@ -25,6 +25,11 @@ type machine struct {
 	addr   string // of the program
 	env    []string
 	agent  *process
+
+	// site is set where no network reaches the publisher: such a machine joins from a
+	// bundle, knows no source, no tracker and no LAN, and of peers only those named here.
+	site  bool
+	peers []string // host:port
 }
 
 // args puts the machine's own places before a command.
@@ -42,8 +47,8 @@ func (f *fleet) join(ctx context.Context) error {
 		return err
 	}
 	for i := range f.cfg.Agents {
-		name := fmt.Sprintf("m%d", i+1)
-		f.machines = append(f.machines, &machine{name: name, dir: f.path(name)})
+		m := f.newMachine()
+		m.site = f.hasSite() && i == f.cfg.Agents-1
 	}
 	// All programs are in place before anything is started: a child that is forked while
 	// a program is being written holds it open for a moment, and it could not be run.
@@ -59,6 +64,23 @@ func (f *fleet) join(ctx context.Context) error {
 	}
 	f.say("  app        %q %s is running on %s   http://%s", app, oldVersion, count(len(f.machines), "machine"), where)
 	return nil
+}
+
+// newMachine adds the next machine.
+func (f *fleet) newMachine() *machine {
+	name := fmt.Sprintf("m%d", len(f.machines)+1)
+	m := &machine{name: name, dir: f.path(name)}
+	f.machines = append(f.machines, m)
+	return m
+}
+
+// online are the machines that reach the publisher; the first is the canary.
+func (f *fleet) online() []*machine {
+	n := len(f.machines)
+	for n > 0 && f.machines[n-1].site {
+		n--
+	}
+	return f.machines[:n]
 }
 
 // install puts a build where the machine has its program.
@@ -78,7 +100,15 @@ func (f *fleet) joinOne(ctx context.Context, m *machine) error {
 	if m.env, err = m.settings(f); err != nil {
 		return err
 	}
-	if err := f.must(ctx, nil, m.env, m.args("agent", "join", f.link, "--fleet-key", f.publisher.fleet, "--target", m.target, "--yes")...); err != nil {
+	args := m.args("agent", "join", f.link, "--fleet-key", f.publisher.fleet, "--target", m.target, "--yes")
+	if m.site {
+		link, err := withoutPlaces(f.link)
+		if err != nil {
+			return err
+		}
+		args = m.args("agent", "join", link, "--from", f.publisher.firstBundle, "--fleet-key", f.publisher.fleet, "--target", m.target, "--yes")
+	}
+	if err := f.must(ctx, nil, m.env, args...); err != nil {
 		return fmt.Errorf("%s: %w", m.name, err)
 	}
 	if m.agent, err = f.background(m.log(f), m.env, nil, m.args("agent", "run")...); err != nil {
@@ -88,11 +118,11 @@ func (f *fleet) joinOne(ctx context.Context, m *machine) error {
 		if !m.agent.Running() {
 			return true, nil
 		}
-		s, err := m.status(ctx)
+		s, err := m.app(ctx)
 		if err != nil {
 			return false, err
 		}
-		return s.Version == oldVersion && s.State == "healthy", fmt.Errorf("it is %s on %q", s.State, s.Version)
+		return s.Version == oldVersion && s.State == manifest.StateHealthy || m.site && s.Version == newVersion, fmt.Errorf("it is %s on %q", s.State, s.Version)
 	})
 	if err == nil && !m.agent.Running() {
 		err = fmt.Errorf("it ended: %v", m.agent.err)
@@ -124,7 +154,10 @@ func (m *machine) settings(f *fleet) ([]string, error) {
 	}
 	env := []string{
 		"SHOAL_APPS=" + string(apps), "SHOAL_LISTEN=127.0.0.1:0",
-		"SHOAL_DISK_RESERVE=0", "SHOAL_DISK_CACHE=0", "SHOAL_LOG_LEVEL=info",
+		"SHOAL_DISK_RESERVE=0", "SHOAL_DISK_CACHE=0", "SHOAL_LOG_LEVEL=info", withoutLAN("sources"),
+	}
+	if len(m.peers) > 0 {
+		env = append(env, "SHOAL_PEERS="+strings.Join(m.peers, ","))
 	}
 	if m == f.machines[0] {
 		labels, err := json.Marshal([]object{{"name": "ring", "value": canaryRing}})
@@ -136,24 +169,40 @@ func (m *machine) settings(f *fleet) ([]string, error) {
 	return env, nil
 }
 
+// withoutLAN is the variable that keeps an agent ("sources") or the publisher ("serve")
+// from sending anything to the networks of this computer.
+func withoutLAN(where string) string { return "SHOAL_" + strings.ToUpper(where) + "_LAN_ENABLED=false" }
+
 // healthBound is by when a started program must be well. A crashing one is put back
 // after it, so it is what the last refusal takes.
 const healthBound = 6 * time.Second
 
-// status asks the running agent how the app stands.
-func (m *machine) status(ctx context.Context) (agent.AppStatus, error) {
+// ask asks the running agent, and reads its answer into v.
+func (m *machine) ask(ctx context.Context, command string, v any) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	c, err := control.Dial(ctx, filepath.Join(m.dir, "state"), "agent")
 	if err != nil {
-		return agent.AppStatus{}, err
+		return err
 	}
+	return c.Do(ctx, command, nil, nil, v)
+}
+
+// status asks the running agent how it stands.
+func (m *machine) status(ctx context.Context) (agent.Status, error) {
 	var s agent.Status
-	if err := c.Do(ctx, "status", nil, nil, &s); err != nil {
-		return agent.AppStatus{}, err
+	err := m.ask(ctx, "status", &s)
+	if err == nil && len(s.Apps) != 1 {
+		err = fmt.Errorf("it keeps %d apps", len(s.Apps))
 	}
-	if len(s.Apps) != 1 {
-		return agent.AppStatus{}, fmt.Errorf("it keeps %d apps", len(s.Apps))
+	return s, err
+}
+
+// app is the status of the one app.
+func (m *machine) app(ctx context.Context) (agent.AppStatus, error) {
+	s, err := m.status(ctx)
+	if err != nil {
+		return agent.AppStatus{}, err
 	}
 	return s.Apps[0], nil
 }
@@ -168,120 +217,6 @@ func each(on []*machine, do func(m *machine) error) error {
 		g.Go(func() error { return do(m) })
 	}
 	return g.Wait()
-}
-
-// update publishes the new version and shows how the machines take it.
-func (f *fleet) update(ctx context.Context) error {
-	out, err := f.publish(ctx, newVersion)
-	if err != nil {
-		return err
-	}
-	began := time.Now()
-	uplink := "without a limit"
-	if f.cfg.Limit != "" {
-		uplink = "at most " + f.cfg.Limit + "/s"
-	}
-	f.say("  publish    %s %s to %s: %s MB, sequence %d, signed by %d of %d; the publisher gives %s\n",
-		app, newVersion, channel, megabytes(f.size), out.Sequence, len(out.SignedBy), out.Threshold, uplink)
-	var names []string
-	for _, m := range f.machines {
-		names = append(names, m.name)
-	}
-	screen := newProgress(f.cfg.Talk, f.cfg.Fancy, names, f.size)
-	var mu sync.Mutex // guards the screen and the last moment
-	var last time.Duration
-	show := func(v view) {
-		mu.Lock()
-		defer mu.Unlock()
-		screen.show(v)
-		if v.confirmed {
-			last = max(last, time.Since(began))
-		}
-	}
-	err = f.each(func(m *machine) error {
-		v := view{name: m.name, state: "waiting", total: f.size}
-		show(v)
-		u, err := m.update(ctx, func(p agent.Progress) {
-			v.state, v.done = string(p.State), p.Done
-			v.origin, v.peers = split(p.Bytes)
-			show(v)
-		})
-		if err != nil {
-			return fmt.Errorf("%s: %w", m.name, err)
-		}
-		if u.Version != newVersion || u.State != "healthy" || u.Update == nil {
-			return fmt.Errorf("%s is %s on %q", m.name, u.State, u.Version)
-		}
-		v.done, v.confirmed, v.finalVersion = f.size, true, u.Version
-		v.origin, v.peers = split(u.Update.Bytes)
-		show(v)
-		return nil
-	})
-	screen.end()
-	if err != nil {
-		return fmt.Errorf("updating to %s: %w\n%s", newVersion, err, tail(f.machines[0].log(f), 8))
-	}
-	f.result.Seconds = round(last.Seconds(), 2)
-	return f.count(ctx)
-}
-
-// update has the machine's agent look for a release and install it, as "agent update"
-// does, and tells how it goes on.
-func (m *machine) update(ctx context.Context, progress func(agent.Progress)) (agent.Updated, error) {
-	ctx, cancel := context.WithTimeout(ctx, bound)
-	defer cancel()
-	h, err := agent.Connect(ctx, agent.Config{StateDir: filepath.Join(m.dir, "state")})
-	if err != nil {
-		return agent.Updated{}, err
-	}
-	defer h.Close()
-	if !h.Serving() {
-		return agent.Updated{}, fmt.Errorf("its agent ended: %v", m.agent.err)
-	}
-	all, err := h.Update(ctx, nil, agent.Choice{}, true, progress)
-	if err == nil && len(all) != 1 {
-		err = fmt.Errorf("it keeps %d apps", len(all))
-	}
-	if err != nil {
-		return agent.Updated{}, err
-	}
-	return all[0], all[0].Error.Err()
-}
-
-// split is what came from the publisher, and what from other machines.
-func split(b agent.Bytes) (origin, peers int64) { return b.Origin + b.Webseed, b.LAN + b.WAN }
-
-// count adds up what the machines say of the update, and asks their programs who they are.
-func (f *fleet) count(ctx context.Context) error {
-	r := &f.result
-	for _, m := range f.machines {
-		var s agent.Status
-		if err := f.must(ctx, &s, m.env, m.args("agent", "status")...); err != nil {
-			return fmt.Errorf("%s: %w", m.name, err)
-		}
-		if len(s.Apps) != 1 || s.Apps[0].Update == nil {
-			return fmt.Errorf("%s does not tell what its update cost", m.name)
-		}
-		u := s.Apps[0].Update
-		one := Machine{Name: m.name, Address: m.addr, Seconds: round(u.Seconds, 2)}
-		one.OriginBytes, one.PeerBytes = split(u.Bytes)
-		r.Machines = append(r.Machines, one)
-		r.OriginBytes += one.OriginBytes
-		r.PeerBytes += one.PeerBytes
-		if v, err := askVersion(ctx, m.addr); v == newVersion {
-			r.Updated++
-		} else {
-			f.problem("%s answers %q (%v) after the update, not %s", m.name, v, err, newVersion)
-		}
-		if got := one.OriginBytes + one.PeerBytes; got < f.size {
-			f.problem("%s accounts for %d bytes of a program of %d", m.name, got, f.size)
-		}
-	}
-	r.Copies = round(float64(r.OriginBytes)/float64(f.size), 3)
-	whole := f.size * int64(r.Agents)
-	f.say("\n  %d of %d on %s in %.1f s.  The publisher sent %s MB instead of %s MB (%.0f %% saved).",
-		r.Updated, r.Agents, newVersion, r.Seconds, megabytes(r.OriginBytes), megabytes(whole), 100*(1-float64(r.OriginBytes)/float64(whole)))
-	return nil
 }
 
 func copyFile(dst, src string) (err error) {

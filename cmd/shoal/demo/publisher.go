@@ -25,6 +25,8 @@ type publisher struct {
 	fleet  string // file of the fleet's key
 	first  []byte // the envelope of the first release
 	proc   *process
+
+	firstBundle string // file of the first release, for machines without a network
 }
 
 type keyFile struct {
@@ -126,7 +128,7 @@ func (f *fleet) build(ctx context.Context) error {
 		return fmt.Errorf("making the demo's program: %w", err)
 	}
 	f.size = sizes[1]
-	f.result.Agents, f.result.ArtifactBytes = f.cfg.Agents, f.size
+	f.result.ArtifactBytes = f.size
 	return os.Mkdir(f.path("logs"), 0o700)
 }
 
@@ -151,7 +153,9 @@ func (f *fleet) publishFirst(ctx context.Context) error {
 		return err
 	}
 	var err error
-	p.first, err = os.ReadFile(f.newest())
+	if p.first, err = os.ReadFile(f.newest()); err == nil && f.hasSite() {
+		p.firstBundle, err = f.bundle(ctx)
+	}
 	return err
 }
 
@@ -169,10 +173,11 @@ func (f *fleet) publishArgs(version string) []string {
 		"--platform", runtime.GOOS + "/" + runtime.GOARCH + "=" + f.buildPath(version)}
 }
 
-// publish publishes a build, signed by every release key.
-func (f *fleet) publish(ctx context.Context, version string) (published, error) {
+// publish publishes a build, signed by every release key; without a plan, to everyone at
+// once.
+func (f *fleet) publish(ctx context.Context, version string, plan ...string) (published, error) {
 	var out published
-	err := f.must(ctx, &out, nil, f.publishArgs(version)...)
+	err := f.must(ctx, &out, nil, append(f.publishArgs(version), plan...)...)
 	f.publisher.store = out.Tree
 	return out, err
 }
@@ -190,7 +195,7 @@ func (f *fleet) serve(ctx context.Context) error {
 		return err
 	}
 	defer out.Close() // the process has its own
-	if p.proc, err = f.background(log, nil, out, args...); err != nil {
+	if p.proc, err = f.background(log, []string{withoutLAN("serve")}, out, args...); err != nil {
 		return err
 	}
 	var serving struct {

@@ -2,10 +2,10 @@ package demo
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -57,11 +57,12 @@ func (f *fleet) refusals(ctx context.Context) error {
 	for _, attack := range []struct {
 		want
 		envelope []byte
-	}{{tooFew, stolen}, {older, f.publisher.first}} {
+		on       []*machine
+	}{{tooFew, stolen, f.online()}, {older, f.publisher.first, f.machines}} {
 		if err := durable.WriteFile(newest, attack.envelope, 0o644); err != nil {
 			return err
 		}
-		if err := f.refuse(ctx, attack.want, "check"); err != nil {
+		if err := f.refuse(ctx, attack.on, attack.want, "check"); err != nil {
 			return err
 		}
 	}
@@ -77,44 +78,32 @@ func (f *fleet) refusals(ctx context.Context) error {
 	return nil
 }
 
-// crash publishes a release that crashes, in two waves: the canary first, then everyone
-// when that is well, which the publisher's brake decides from what machines report.
+// crash publishes a release that crashes, in the same two waves. The machines without a
+// network never hear of it.
 func (f *fleet) crash(ctx context.Context) error {
-	config := []string{"--config", f.publisher.config}
-	approved := 0
-	err := until(ctx, bound, func() (bool, error) {
-		var more struct {
-			Items []json.RawMessage `json:"items"`
-		}
-		err := f.must(ctx, &more, nil, append(config, "fleet", "approve", "--pending")...)
-		approved += len(more.Items)
-		return err == nil && approved == len(f.machines), err
-	})
-	if err != nil {
-		return fmt.Errorf("approving the machines that report (%d of %d): %w", approved, len(f.machines), err)
-	}
-	if err := f.must(ctx, nil, nil, append(f.publishArgs(badVersion), "--waves", "ring:"+canaryRing+",100%", "--soak", "1s", "--start")...); err != nil {
+	if _, err := f.publish(ctx, badVersion, plan...); err != nil {
 		return err
 	}
-	if err := f.refuseOn(ctx, f.machines[:1], crashes, "update"); err != nil {
+	online := f.online()
+	if err := f.refuse(ctx, online[:1], crashes, "update"); err != nil {
 		return err
 	}
 	phase := ""
-	err = until(ctx, bound, func() (bool, error) {
+	err := until(ctx, bound, func() (bool, error) {
 		var st struct {
 			Phase string `json:"phase"`
 		}
-		err := f.must(ctx, &st, nil, append(config, "rollout", "status")...)
+		err := f.must(ctx, &st, nil, "--config", f.publisher.config, "rollout", "status")
 		phase = st.Phase
 		return phase == "held", err
 	})
 	if err != nil {
 		return fmt.Errorf("waiting for the rollout of %s to be held; it is %q: %w", badVersion, phase, err)
 	}
-	if len(f.machines) == 1 {
+	if len(online) == 1 {
 		return nil
 	}
-	return f.refuseOn(ctx, f.machines[1:], spared, "update")
+	return f.refuse(ctx, online[1:], spared, "update")
 }
 
 // newest is the file of the channel's manifest in the publisher's tree.
@@ -122,22 +111,27 @@ func (f *fleet) newest() string {
 	return filepath.Join(f.publisher.store, filepath.FromSlash(tree.Manifest(manifest.Channel{App: app, Name: channel})))
 }
 
-// refuse has every machine ask, or try, and holds what it answers against w.
-func (f *fleet) refuse(ctx context.Context, w want, verb string) error {
-	return f.refuseOn(ctx, f.machines, w, verb)
-}
-
-// refuseOn is refuse for some of the machines.
-func (f *fleet) refuseOn(ctx context.Context, on []*machine, w want, verb string) error {
+// refuse has some machines ask, or try, and holds what they answer against w. Every
+// machine has to run the new version afterwards. To those without a network what is old
+// comes as a bundle.
+func (f *fleet) refuse(ctx context.Context, on []*machine, w want, verb string) error {
 	var mu sync.Mutex // guards answers
 	answers := map[string]int{}
 	r := Refusal{Case: w.name, Code: w.code, Exit: w.exit, Running: newVersion}
 	var text string
 	var detail map[string]any
-	err := each(on, func(m *machine) error {
-		a, err := f.run(ctx, m.env, m.args("agent", verb)...)
-		if err != nil {
-			return fmt.Errorf("%s: %w", m.name, err)
+	err := each(f.machines, func(m *machine) error {
+		a := answer{Code: w.code, exit: w.exit} // of one that is not asked
+		asked := slices.Contains(on, m)
+		if asked {
+			args := m.args("agent", verb)
+			if m.site {
+				args = m.args("agent", "import", f.publisher.firstBundle)
+			}
+			var err error
+			if a, err = f.run(ctx, m.env, args...); err != nil {
+				return fmt.Errorf("%s: %w", m.name, err)
+			}
 		}
 		version, err := askVersion(ctx, m.addr)
 		if err != nil {
@@ -146,10 +140,11 @@ func (f *fleet) refuseOn(ctx context.Context, on []*machine, w want, verb string
 		mu.Lock()
 		defer mu.Unlock()
 		answers[fmt.Sprintf("%s, exit %d, %s answers", a.Code, a.exit, version)]++
-		if a.Code != w.code || a.exit != w.exit || version != newVersion {
+		switch {
+		case a.Code != w.code || a.exit != w.exit || version != newVersion:
 			r.Code, r.Exit, r.Running = a.Code, a.exit, version
 			text = a.Message
-		} else if text == "" {
+		case asked && text == "":
 			text, detail = a.Message, a.Detail
 		}
 		return nil
