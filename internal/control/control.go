@@ -29,8 +29,8 @@ import (
 
 const (
 	socket      = "control.sock"
-	maxRequest  = 64 << 10
-	maxLine     = 4 << 20 // the status of many apps is a few KiB
+	maxRequest  = 256 << 10
+	maxLine     = 64 << 20 // a hundred machines with much to say are 10 MiB
 	dialTimeout = 5 * time.Second
 )
 
