@@ -35,6 +35,8 @@ type server struct {
 	openData bool // but the tree is for everyone
 }
 
+const statusPath = "/api/v1/status"
+
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	look := s.ui.handler(r.URL.Path)
 	if r.ContentLength != 0 {
@@ -65,7 +67,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.tracker.ServeScrape(w, r)
 	case "/healthz":
 		s.serveHealth(w, r)
-	case "/api/v1/status":
+	case statusPath:
 		s.serveStatus(w, r)
 	case fleet.ReportsPath:
 		s.reports.ServeHTTP(w, r)
@@ -86,7 +88,7 @@ func (s *server) admits(r *http.Request) bool {
 	switch r.URL.Path {
 	case "/healthz":
 		return true // says nothing but that somebody serves
-	case "/announce", "/scrape", "/api/v1/status", fleet.ReportsPath:
+	case "/announce", "/scrape", statusPath, fleet.ReportsPath:
 		return false // who is there, and what
 	}
 	return s.openData

@@ -15,6 +15,7 @@ import (
 	"shoal/manifest"
 	"shoal/publisher/access"
 	"shoal/publisher/api"
+	"shoal/publisher/fleet"
 	"shoal/publisher/gate"
 	"shoal/publisher/metrics"
 	"shoal/publisher/rollout"
@@ -199,10 +200,9 @@ func (u *ui) handler(path string) http.Handler {
 		return nil
 	case path == metrics.Path:
 		return u.metrics
+	case path == statusPath, path == fleet.ReportsPath: // for whoever may read the tree, and for machines
 	case strings.HasPrefix(path, "/api/"):
-		if u.api.Has(path) {
-			return u.api
-		}
+		return u.api
 	case u.page.Has(path):
 		return u.page
 	}

@@ -83,14 +83,13 @@ func New(v *view.View, guard *access.Guard, log *slog.Logger) *API {
 	return a
 }
 
-// Has reports whether a path is of this interface.
-func (a *API) Has(path string) bool {
+// Routes are the things that can be asked, as "METHOD /pattern".
+func (a *API) Routes() []string {
+	var all []string
 	for _, r := range a.routes {
-		if _, ok := match(r.pattern, path); ok {
-			return true
-		}
+		all = append(all, r.method+" "+r.pattern)
 	}
-	return false
+	return all
 }
 
 // match matches a path with a pattern.

@@ -39,9 +39,9 @@ func functions(now func() time.Time) template.FuncMap {
 			return a * 100 / of // rounded down: 100 % is everybody
 		},
 		"text":  func(s string) string { return cut(s, longText) },
-		"name":  func(s string) string { return cut(s, longName) },
+		"name":  func(s any) string { return cut(fmt.Sprint(s), longName) },
 		"hash":  func(d fmt.Stringer) string { return cut(d.String(), 12) },
-		"glyph": glyph, "share": share, "received": received, "sources": bySource, "canDo": canDo, "agentPath": agentPath,
+		"glyph": glyph, "share": share, "received": received, "sources": bySource, "canDo": canDo, "agentPath": func(id any) string { return agentPath(fmt.Sprint(id)) },
 		"waveBar": waveBar, "versionBar": versionBar, "bytesBar": bytesBar, "pieceMap": pieceMap, "pieceWords": pieceWords, "plot": plot,
 		"peak": peak, "state": func(a *fleet.Agent, i int) string { return a.State(i) }, "who": who, "inc": func(i int) int { return i + 1 },
 	}
