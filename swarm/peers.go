@@ -144,6 +144,24 @@ func (s *share) reachable() map[netip.AddrPort]bool {
 // peerAdded, peerIntroduced, peerDelivered and peerClosed are called by the engine with
 // its lock held: they must not call it.
 
+// noMessage is no type of a message: the engine ends a connection on which one comes.
+const noMessage pp.MessageType = 255
+
+// refuseBeyond refuses messages about pieces that no torrent of ours can have. The engine
+// would note them all, where it has no info dict to compare them with.
+func refuseBeyond(_ *torrent.PeerConn, m *pp.Message) {
+	switch m.Type {
+	case pp.Have, pp.AllowedFast, pp.Suggest:
+		if m.Index >= maxPieces {
+			m.Type = noMessage
+		}
+	case pp.Bitfield:
+		if len(m.Bitfield) > maxPieces { // a multiple of eight, as that is
+			m.Type = noMessage
+		}
+	}
+}
+
 func (n *Node) peerAdded(pc *torrent.PeerConn) {
 	pc.LocalLtepProtocolMap = extensions
 	pc.PeerMaxRequests = firstRequests
