@@ -3,13 +3,23 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +30,7 @@ import (
 	"shoal/manifest"
 	"shoal/publisher"
 	"shoal/publisher/fleet"
+	"shoal/publisher/hook"
 	"shoal/publisher/rollout"
 )
 
@@ -33,6 +44,8 @@ type theatre struct {
 	serving  publisher.Serving
 	stop     func() // ends the publisher that serves
 	machines []*machine
+	beacon   string     // the file of its key
+	posted   chan error // one for each post to the webhook: nil for a halt that is signed
 }
 
 type machine struct {
@@ -44,9 +57,10 @@ type machine struct {
 
 var acme = manifest.Channel{App: "acme", Name: "stable"}
 
-func newTheatre(t *testing.T) *theatre {
+// newTheatre serves in this process, or as one of its own.
+func newTheatre(t *testing.T, serve func(*theatre)) *theatre {
 	t.Helper()
-	th := &theatre{t: t, dir: t.TempDir()}
+	th := &theatre{t: t, dir: t.TempDir(), posted: make(chan error, 100)}
 	res, err := publisher.Init(t.Context(), publisher.InitRequest{
 		App: "acme", Channels: []string{"stable"}, NoFleetKey: true, Beacon: true,
 		KeyDir: filepath.Join(th.dir, "keys"), ConfigFile: filepath.Join(th.dir, "publisher.yaml"), Store: filepath.Join(th.dir, "store"),
@@ -64,16 +78,52 @@ func newTheatre(t *testing.T) *theatre {
 	th.release = []keys.Signer{open(res.ReleaseKeys[0])}
 	th.cfg = publisher.Config{
 		App: "acme", Store: res.Store,
-		Serve: publisher.ServeConfig{Listen: "127.0.0.1:0", Swarm: "127.0.0.1:0", Beacon: open(res.BeaconKeys[0])},
+		Serve:    publisher.ServeConfig{Listen: "127.0.0.1:0", Swarm: "127.0.0.1:0", Beacon: open(res.BeaconKeys[0])},
+		Webhooks: []hook.Config{th.receive()},
 	}
+	th.beacon = res.BeaconKeys[0].Path
 	th.publish("1.0.0", agenttest.Program("1.0.0", 0), nil)
-	th.serve()
+	serve(th)
 	for i := range 20 {
 		th.join(i, res.FleetID)
 	}
 	th.approve()
 	th.start()
 	return th
+}
+
+// receive runs a web server that is told of halts, as people write one.
+func (th *theatre) receive() hook.Config {
+	th.t.Helper()
+	const secret = "0123456789abcdef"
+	file := filepath.Join(th.dir, "hook.secret")
+	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
+		th.t.Fatal(err)
+	}
+	check := func(r *http.Request) error {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return err
+		}
+		sig := r.Header.Get("Shoal-Signature")
+		at, _, _ := strings.Cut(strings.TrimPrefix(sig, "t="), ",")
+		unix, err := strconv.ParseInt(at, 10, 64)
+		sent := time.Unix(unix, 0)
+		if err != nil || time.Since(sent).Abs() > 5*time.Minute || !hmac.Equal([]byte(sig), []byte(hook.Sign([]byte(secret), sent, body))) {
+			return fmt.Errorf("signature %q", sig)
+		}
+		var m struct {
+			Text  string      `json:"text"`
+			Event fleet.Event `json:"event"`
+		}
+		if err := json.Unmarshal(body, &m); err != nil || m.Event.Kind != rollout.Halted || m.Event.Version != "2.0.0" || !strings.Contains(m.Text, "machines failed") {
+			return fmt.Errorf("%v: %s", err, body)
+		}
+		return nil
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { th.posted <- check(r) }))
+	th.t.Cleanup(srv.Close)
+	return hook.Config{URL: srv.URL, On: []string{rollout.Halted}, SecretFile: file}
 }
 
 func (th *theatre) publisher() *publisher.Publisher {
@@ -100,8 +150,8 @@ func (th *theatre) publish(version string, content []byte, plan *rollout.Plan) {
 	}
 }
 
-// serve serves until stop is called.
-func (th *theatre) serve() {
+// inProcess serves until stop is called.
+func inProcess(th *theatre) {
 	th.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan publisher.Serving, 1), make(chan error, 1)
@@ -125,6 +175,41 @@ func (th *theatre) serve() {
 		}
 	}
 	th.t.Cleanup(func() { th.stop() })
+}
+
+// asProcess runs shoal serve until stop is called, which kills it.
+func asProcess(th *theatre) {
+	th.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		th.t.Fatal(err)
+	}
+	th.serving.HTTP = netip.MustParseAddrPort(l.Addr().String())
+	l.Close()
+	var out bytes.Buffer
+	cmd := exec.Command("shoal", "--config", filepath.Join(th.dir, "publisher.yaml"), "serve", "--beacon-key", "file:"+th.beacon,
+		"--listen", th.serving.HTTP.String(), "--swarm", "127.0.0.1:0")
+	cmd.Env = append(os.Environ(), "SHOAL_SERVE_LAN_ENABLED=false")
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		th.t.Fatal(err)
+	}
+	th.stop = sync.OnceFunc(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	th.t.Cleanup(th.stop)
+	for deadline := time.Now().Add(waitDeadline); ; time.Sleep(20 * time.Millisecond) {
+		if res, err := http.Get("http://" + th.serving.HTTP.String() + "/healthz"); err == nil {
+			if res.Body.Close(); res.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			th.stop()
+			th.t.Fatalf("shoal serve does not begin:\n%s", &out)
+		}
+	}
 }
 
 // join makes machine i. It finds what is published
@@ -253,9 +338,13 @@ func reverted(s agent.AppStatus) bool { return s.State == manifest.StateReverted
 // and is held, all by itself.
 func TestCrashingReleaseIsStoppedAtTheCanaries(t *testing.T) {
 	t.Parallel()
-	th := newTheatre(t)
+	th := newTheatre(t, inProcess)
 	th.publish("2.0.0", agenttest.Program("2.0.0", 1), threeWaves)
 	th.until("every canary to go back", func() bool { return th.every(true, reverted) })
+	th.until("the webhook to be told", func() bool { return len(th.posted) > 0 })
+	if err := <-th.posted; err != nil {
+		t.Errorf("the webhook was told: %v", err)
+	}
 	th.until("everybody else to be told of the hold", func() bool {
 		return th.every(false, func(s agent.AppStatus) bool {
 			return s.State == manifest.StateHeld && s.Why != nil && strings.Contains(s.Why.Text, "the publisher holds this release")
@@ -296,7 +385,20 @@ func TestCrashingReleaseIsStoppedAtTheCanaries(t *testing.T) {
 // The same when nobody opens gates any more from the moment the canaries begin.
 func TestCrashingReleaseWithoutAController(t *testing.T) {
 	t.Parallel()
-	th := newTheatre(t)
+	onlyCanariesWithoutAController(t, inProcess)
+}
+
+// And when its process is killed, in the middle of whatever it does.
+func TestLongCrashingReleaseWhenServeIsKilled(t *testing.T) {
+	if os.Getenv("SHOAL_LONG") == "" {
+		t.Skip("takes fifteen seconds; set SHOAL_LONG=1")
+	}
+	onlyCanariesWithoutAController(t, asProcess)
+}
+
+func onlyCanariesWithoutAController(t *testing.T, serve func(*theatre)) {
+	t.Helper()
+	th := newTheatre(t, serve)
 	th.publish("2.0.0", agenttest.Program("2.0.0", 1), threeWaves)
 	th.until("the first canary to begin", func() bool {
 		return !th.every(true, func(s agent.AppStatus) bool { return s.Sequence < 2 || s.State == manifest.StateHealthy })
@@ -323,7 +425,7 @@ func TestLongGoodReleaseReachesEverybody(t *testing.T) {
 	if os.Getenv("SHOAL_LONG") == "" {
 		t.Skip("takes fifteen seconds; set SHOAL_LONG=1")
 	}
-	th := newTheatre(t)
+	th := newTheatre(t, inProcess)
 	th.publish("2.0.0", agenttest.Program("2.0.0", 0), threeWaves)
 	healthy := func(s agent.AppStatus) bool { return s.State == manifest.StateHealthy && s.Version == "2.0.0" }
 	th.until("everybody to be on 2.0.0", func() bool { return th.every(true, healthy) && th.every(false, healthy) })
