@@ -5,10 +5,8 @@ import (
 	"testing"
 
 	"shoal/agent/agenttest"
-	"shoal/agent/follow"
 	"shoal/internal/fault"
 	"shoal/manifest"
-	"shoal/swarm/gossip"
 )
 
 // A release comes from a neighbour alone: the news of it, the info dict and the bytes.
@@ -41,32 +39,6 @@ func TestNeighboursAreEnough(t *testing.T) {
 	}
 	if p := seen[0].Peers[0]; p.Sequence != 2 || p.Version != "1.0.2" || p.Stand != "same" || p.Root != 1 || p.Faults != 0 {
 		t.Errorf("it sees %+v", p)
-	}
-}
-
-// What was good under the sender's root is not held against the sender: another may have
-// come here while the document was on its way.
-func TestWhoIsAtFaultForASignature(t *testing.T) {
-	threshold := fault.New(fault.Threshold, "too few signatures")
-	for _, r := range []struct {
-		name         string
-		kind         gossip.Kind
-		theirs, ours int64
-		want         gossip.Verdict
-	}{
-		{"same-root", gossip.Manifest, 2, 2, gossip.Faulty},
-		{"ours-came-meanwhile", gossip.Manifest, 1, 2, gossip.Passed},
-		{"ours-came-meanwhile", gossip.Beacon, 1, 2, gossip.Passed},
-		{"theirs-is-newer", gossip.Manifest, 3, 2, gossip.Passed},
-		{"another-chain-of-roots", gossip.Root, 2, 2, gossip.Passed},
-	} {
-		d := gossip.Document{Name: gossip.Name{Kind: r.kind}, Root: uint64(r.theirs)}
-		if got := verdict(&follow.Report{RootVersion: r.ours}, threshold, d); got != r.want {
-			t.Errorf("%s of a %s: %v, want %v", r.name, r.kind, got, r.want)
-		}
-	}
-	if got := verdict(nil, threshold, gossip.Document{}); got != gossip.Passed {
-		t.Errorf("nothing is trusted here: %v", got)
 	}
 }
 

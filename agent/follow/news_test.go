@@ -118,3 +118,29 @@ func TestNeighboursGiveTheChain(t *testing.T) {
 		t.Errorf("it holds %+v", news.Head)
 	}
 }
+
+// What was good under the sender's root is not held against the sender: another may have
+// come here while the document was on its way.
+func TestWhoIsAtFaultForASignature(t *testing.T) {
+	threshold := fault.New(fault.Threshold, "too few signatures")
+	for _, r := range []struct {
+		name         string
+		kind         gossip.Kind
+		theirs, ours int64
+		want         gossip.Verdict
+	}{
+		{"same-root", gossip.Manifest, 2, 2, gossip.Faulty},
+		{"ours-came-meanwhile", gossip.Manifest, 1, 2, gossip.Passed},
+		{"ours-came-meanwhile", gossip.Beacon, 1, 2, gossip.Passed},
+		{"theirs-is-newer", gossip.Manifest, 3, 2, gossip.Passed},
+		{"another-chain-of-roots", gossip.Root, 2, 2, gossip.Passed},
+	} {
+		d := gossip.Document{Name: gossip.Name{Kind: r.kind}, Root: uint64(r.theirs)}
+		if got := verdict(&Report{RootVersion: r.ours}, threshold, d); got != r.want {
+			t.Errorf("%s of a %s: %v, want %v", r.name, r.kind, got, r.want)
+		}
+	}
+	if got := verdict(nil, threshold, gossip.Document{}); got != gossip.Passed {
+		t.Errorf("nothing is trusted here: %v", got)
+	}
+}

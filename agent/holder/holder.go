@@ -65,7 +65,8 @@ type Config struct {
 	// Logger receives progress. If nil, nothing is logged.
 	Logger *slog.Logger
 
-	idle time.Duration // replaces the time without a byte from peers, in tests
+	idle  time.Duration // replaces the time without a byte from peers, in tests
+	again time.Duration // and this, defaultAgain
 }
 
 // Holder holds the lock of its directory until Close. Get and Give may be called
@@ -79,8 +80,11 @@ type Holder struct {
 
 	given map[manifest.Infohash]manifest.Digest // by Run, which alone uses it
 
-	mu   sync.Mutex // guards node
-	node *swarm.Node
+	news chan struct{} // holds a token when a neighbour's news was taken
+
+	mu       sync.Mutex // guards what follows; the follower's lock may be held before it
+	node     *swarm.Node
+	followed []*swarm.Channel
 }
 
 // Open takes the directory, which is made if it is not there. It asks no source.
@@ -94,9 +98,12 @@ func Open(ctx context.Context, c Config) (_ *Holder, err error) {
 	if c.Every == 0 {
 		c.Every = defaultEvery
 	}
+	if c.again == 0 {
+		c.again = defaultAgain
+	}
 	pin := *c.Pin // which is raised
 	c.Pin = &pin
-	h := &Holder{c: c, given: map[manifest.Infohash]manifest.Digest{}}
+	h := &Holder{c: c, given: map[manifest.Infohash]manifest.Digest{}, news: make(chan struct{}, 1)}
 	if h.store, err = state.Open(c.Dir, filepath.Join(c.Dir, "anchor.json")); err != nil {
 		return nil, err
 	}
@@ -113,6 +120,7 @@ func Open(ctx context.Context, c Config) (_ *Holder, err error) {
 	}
 	h.follow = follow.New(follow.Config{
 		Store: h.store, Pin: c.Pin, Channels: c.Channels, Sources: c.Sources, Options: c.Options, Logger: c.Logger,
+		Stored: h.tellNeighbours,
 	})
 	if err := h.follow.Load(ctx); err != nil && !errors.Is(err, fault.Unreachable) {
 		return nil, err

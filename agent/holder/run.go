@@ -4,13 +4,20 @@ import (
 	"context"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"time"
 
+	"shoal/agent/follow"
 	"shoal/internal/fault"
 	"shoal/manifest"
+	"shoal/swarm"
+	"shoal/swarm/gossip"
 )
 
-const defaultEvery = 15 * time.Minute
+const (
+	defaultEvery = 15 * time.Minute
+	defaultAgain = time.Minute // until what could not be had is tried again
+)
 
 // Round is what one look at the channels came to.
 type Round struct {
@@ -31,29 +38,79 @@ type Channel struct {
 	Text     string     `json:"text,omitempty"` // what is not well
 }
 
-// Run keeps what the channels offer, and gives it to peers, until ctx ends. Sources that
-// do not answer and documents that ran out end nothing: what is here is given on. It is
-// told of every round.
+// Run keeps what the channels offer, and gives it to peers, until ctx ends. It follows
+// the channels' news as an agent does: what neighbours know is taken from them, and they
+// are told what is held here. Sources that do not answer and documents that ran out end
+// nothing: what is here is given on. It is told of every round.
 func (h *Holder) Run(ctx context.Context, tell func(Round)) error {
 	node, err := h.swarm()
 	if err != nil {
 		return err
 	}
+	h.followNeighbours(node)
+	var due time.Time // when the sources are asked again
 	for {
-		r := h.round(ctx)
+		ask := !time.Now().Before(due)
+		r := h.round(ctx, ask)
 		if ctx.Err() != nil {
 			return nil
 		}
 		r.Listen = node.Addr().String()
 		tell(r)
-		jitter := h.c.Every / 5
-		t := time.NewTimer(h.c.Every - jitter + rand.N(2*jitter+1))
+		if ask {
+			jitter := h.c.Every / 5
+			due = time.Now().Add(h.c.Every - jitter + rand.N(2*jitter+1))
+		}
+		wait := time.Until(due)
+		if r.lacks() {
+			wait = min(wait, h.c.again)
+		}
+		t := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			t.Stop()
 			return nil
 		case <-t.C:
+		case <-h.news:
+			t.Stop()
 		}
+	}
+}
+
+// lacks reports whether something is not here that is to be.
+func (r *Round) lacks() bool {
+	return slices.ContainsFunc(r.Channels, func(c Channel) bool { return c.Held < c.Of })
+}
+
+// followNeighbours joins the swarm of every channel, until the node is closed.
+func (h *Holder) followNeighbours(node *swarm.Node) {
+	for _, ch := range h.c.Channels {
+		board := h.follow.Board(ch, func(_ context.Context, heard follow.Heard) {
+			if _, ok := h.follow.Held(ch); ok && heard.Verdict == gossip.Taken {
+				select {
+				case h.news <- struct{}{}:
+				default:
+				}
+			}
+		})
+		c, err := node.Follow(follow.Topic(manifest.Digest(h.c.Pin.Repo), ch), board, swarm.FollowOptions{Trackers: h.c.Trackers, Peers: h.c.Peers})
+		if err != nil {
+			h.c.Logger.Warn("news comes from the sources alone", "channel", ch, "err", err)
+			continue
+		}
+		h.mu.Lock()
+		h.followed = append(h.followed, c)
+		h.mu.Unlock()
+		c.Changed() // what was stored meanwhile
+	}
+}
+
+// tellNeighbours tells them of what was just stored. The follower calls it, and must not be called.
+func (h *Holder) tellNeighbours() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.followed {
+		c.Changed()
 	}
 }
 
@@ -65,11 +122,16 @@ type held struct {
 	of  int // which channel of the round
 }
 
-func (h *Holder) round(ctx context.Context) Round {
+// round asks the sources, or has what neighbours told be enough.
+func (h *Holder) round(ctx context.Context, ask bool) Round {
 	var r Round
 	var all []held
 	for i, ch := range h.c.Channels {
-		v, _, err := h.Check(ctx, ch)
+		v, _ := h.follow.Held(ch)
+		var err error
+		if ask {
+			v, _, err = h.Check(ctx, ch)
+		}
 		c := Channel{Channel: ch.String(), Code: fault.OK}
 		if err != nil {
 			c.Code, c.Text = fault.CodeOf(err), err.Error()

@@ -1,6 +1,7 @@
 package holder
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -79,6 +80,64 @@ func TestBranchOffice(t *testing.T) {
 		t.Errorf("%+v, %v; want all from the branch office", got, err)
 	}
 	b.want(two)
+}
+
+// A branch office without a way to any source knows and holds what a neighbour knows, and
+// passes both on: the news as well as the files.
+func TestBranchOfficePassesNewsOn(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped with -short: a swarm")
+	}
+	b := newBench(t)
+	one, two := agenttest.Large("2", 0), agenttest.Large("3", 0)
+	b.Release(stable, 2, one)
+	head := b.cfg
+	head.Dir, head.Every = t.TempDir(), 50*time.Millisecond
+	_, next, stopHead := b.run(head)
+	r := next()
+	b.from("http://127.0.0.1:1")
+	branch := b.cfg
+	branch.Dir, branch.Peers, branch.Every = t.TempDir(), []string{r.Listen}, time.Hour
+	branch.again = 50 * time.Millisecond
+	_, nextOf, stop := b.run(branch)
+	defer stop()
+	until := func(next func() Round, version string) Round {
+		t.Helper()
+		for {
+			if r := next(); r.Channels[0].Version == version && r.Channels[0].Held == 1 {
+				return r
+			}
+		}
+	}
+	drained := make(chan struct{})
+	quit := make(chan struct{})
+	go func() { // the head office goes on
+		defer close(drained)
+		for {
+			select {
+			case <-quit:
+				return
+			default:
+				next()
+			}
+		}
+	}()
+	until(nextOf, "1.0.2")
+	b.Release(stable, 3, two)
+	r = until(nextOf, "1.0.3")
+	close(quit)
+	<-drained
+	stopHead()
+
+	late := b.cfg
+	late.Dir, late.Peers, late.Every = t.TempDir(), []string{r.Listen}, time.Hour
+	late.again = 50 * time.Millisecond
+	h, nextOf2, stopLate := b.run(late)
+	defer stopLate()
+	until(nextOf2, "1.0.3")
+	if got, err := os.ReadFile(h.Path(manifest.Sum(two))); err != nil || !bytes.Equal(got, two) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
 }
 
 func TestBranchOfficeHasBounds(t *testing.T) {
