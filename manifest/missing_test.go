@@ -59,7 +59,7 @@ func TestEveryMemberMissingOrWrong(t *testing.T) {
 			_, events := begin(t, f.Trust()).Beacon(mt.Stable, f.Sign(manifest.TypeBeacon, b, "beacon-1"))
 			return len(events) == 0
 		}},
-		{"report", rep, 7, func(b []byte) bool {
+		{"report", rep, 9, func(b []byte) bool {
 			_, _, err := manifest.OpenReport(f.Sign(manifest.TypeReport, b, "agent-1"), f.Pin())
 			return err == nil
 		}},
