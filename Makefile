@@ -14,7 +14,7 @@ export CGO_ENABLED ?= 0
 export GOFLAGS
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-long test-crash test-net check race fuzz vuln bench bench-swarm dist clean
+.PHONY: help build demo test test-long test-crash test-net test-web check race fuzz vuln bench bench-swarm dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +30,7 @@ test: ## every fast test, with go vet; about two minutes on two cores
 	@$(GO) test -json ./... | $(GO) run ./internal/tools/testsum
 
 test-long: ## the slow and the privileged tests too (root for namespaces and small filesystems)
-	@SHOAL_LONG=1 $(GO) test -json -timeout 25m -run 'Long' -skip 'LongCrash|LongNet' ./... | $(GO) run ./internal/tools/testsum
+	@SHOAL_LONG=1 $(GO) test -json -timeout 25m -run 'Long' -skip 'LongCrash|LongNet|LongWeb' ./... | $(GO) run ./internal/tools/testsum
 
 test-crash: ## kill real processes at every call and cut the power of real file systems (root, for loop devices)
 	@SHOAL_LONG=1 $(GO) test -json -timeout 9m -run 'LongCrash' ./agent/... | $(GO) run ./internal/tools/testsum
@@ -44,6 +44,9 @@ check: ## gofmt, go vet, staticcheck, a tidy go.mod, and a build for every platf
 	$(TOOL) staticcheck ./...
 	$(GO) mod tidy -diff
 	@for p in $(PLATFORMS); do echo "build $$p"; GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./cmd/shoal || exit 1; done
+
+test-web: ## the fleet page in a real Chromium: a rollout live, axe, hostile words, no JavaScript
+	@SHOAL_LONG=1 $(GO) test -json -timeout 9m -run 'LongWeb' ./publisher | $(GO) run ./internal/tools/testsum
 
 race: ## the fast tests under the race detector (needs a C compiler); RACE=... chooses packages
 	@CGO_ENABLED=1 $(GO) test -race -json $(RACE) | $(GO) run ./internal/tools/testsum
