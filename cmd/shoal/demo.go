@@ -29,7 +29,9 @@ func newDemoCmd(c *cli) *cobra.Command {
 		Example: `  shoal demo
   shoal demo --agents 12 --limit 5MB --keep`,
 		Long: `A publisher and a few agents run as processes of their own, on loopback only, with the
-real commands; nothing is installed, and everything is removed at the end.`,
+real commands; nothing is installed, and everything is removed at the end. Of three machines
+or more the last one has no network: it gets a bundle, and gives what is in it to one more
+machine that joins beside it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if clean {
@@ -66,8 +68,13 @@ real commands; nothing is installed, and everything is removed at the end.`,
 						printed(r)
 					}
 					c.say("\n  Still running, in %s.  End it with Ctrl-C.", where)
+					publisher := "shoal --config " + filepath.Join(where, "publisher", "publisher.yaml")
 					m1 := filepath.Join(where, "m1")
-					c.say("  Look around:  shoal --config %s --state %s agent status", filepath.Join(m1, "agent.yaml"), filepath.Join(m1, "state"))
+					agent := "shoal --config " + filepath.Join(m1, "agent.yaml") + " --state " + filepath.Join(m1, "state")
+					c.say("  Look around:  %s fleet status", publisher)
+					c.say("                %s rollout status", publisher)
+					c.say("                %s fleet login", publisher)
+					c.say("                %s agent peers", agent)
 					<-ctx.Done()
 				}
 			}
@@ -103,6 +110,9 @@ real commands; nothing is installed, and everything is removed at the end.`,
 	return cmd
 }
 
+// titles are the lines among the bars that are no machine's.
+const titles = 3
+
 // terminalFits reports whether out is a terminal with room for a line per machine:
 // bars that do not fit cannot move.
 func terminalFits(out io.Writer, agents int) bool {
@@ -111,7 +121,7 @@ func terminalFits(out io.Writer, agents int) bool {
 		return false
 	}
 	width, height, err := term.GetSize(int(f.Fd()))
-	return err == nil && width >= 80 && height > agents
+	return err == nil && width >= 80 && height > agents+titles
 }
 
 func (c *cli) cleanDemos(ctx context.Context, dir string) error {

@@ -64,7 +64,7 @@ func TestDemo(t *testing.T) {
 	}
 	for _, line := range []string{
 		"wave 1 canary\n    m1 ", "wave 2 everyone\n    m2 ", "m3  has no network", "m3  imported acme-stable-2.shoalbundle", "4 of 4 on 2.0.0",
-		"one stolen key", "offered again", "crashes on start", "answered on all 4 machines",
+		"one stolen key", "offered again", "crashes on start", "answered on every machine, 4 of 4",
 	} {
 		if !strings.Contains(talk.String(), line) {
 			t.Errorf("it does not tell of %q:\n%s", line, &talk)

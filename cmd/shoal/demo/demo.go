@@ -144,6 +144,7 @@ type fleet struct {
 	size       int64 // of the new version, once built
 	publisher  publisher
 	link       string // by which machines join
+	page       string // link to the fleet page, good for one login
 	machines   []*machine
 	began      time.Time     // when the new version had been published
 	last       time.Duration // from then to the last confirmation

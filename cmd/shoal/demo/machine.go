@@ -63,6 +63,9 @@ func (f *fleet) join(ctx context.Context) error {
 		where += " … " + f.machines[n-1].addr[strings.LastIndexByte(f.machines[n-1].addr, ':')+1:]
 	}
 	f.say("  app        %q %s is running on %s   http://%s", app, oldVersion, count(len(f.machines), "machine"), where)
+	if f.page != "" {
+		f.say("  fleet page %s   open it now; the link is good for one login", f.page)
+	}
 	return nil
 }
 
@@ -155,6 +158,7 @@ func (m *machine) settings(f *fleet) ([]string, error) {
 	env := []string{
 		"SHOAL_APPS=" + string(apps), "SHOAL_LISTEN=127.0.0.1:0",
 		"SHOAL_DISK_RESERVE=0", "SHOAL_DISK_CACHE=0", "SHOAL_LOG_LEVEL=info", withoutLAN("sources"),
+		"SHOAL_REPORTS_EVERY=1s", // waves wait for reports, and nobody wants to wait for waves
 	}
 	if len(m.peers) > 0 {
 		env = append(env, "SHOAL_PEERS="+strings.Join(m.peers, ","))

@@ -201,6 +201,7 @@ func (f *fleet) serve(ctx context.Context) error {
 	var serving struct {
 		URL   string `json:"url"`
 		Swarm string `json:"swarm"`
+		Page  string `json:"page"`
 	}
 	err = until(ctx, bound, func() (bool, error) {
 		b, err := os.ReadFile(out.Name())
@@ -224,6 +225,17 @@ func (f *fleet) serve(ctx context.Context) error {
 		return err
 	}
 	f.link = made.Link
+	if serving.Page == "" {
+		return nil
+	}
+	var login struct {
+		URL string `json:"url"`
+	}
+	// As a viewer: what is shown here is nobody's to steer.
+	if err := f.must(ctx, &login, nil, "--config", p.config, "fleet", "login", "--viewer"); err != nil {
+		return err
+	}
+	f.page = login.URL
 	return nil
 }
 

@@ -73,7 +73,7 @@ func (f *fleet) refusals(ctx context.Context) error {
 		return err
 	}
 	if len(f.result.Problems) == 0 {
-		f.say("  %s %s answered on all %d machines after each of them.", app, newVersion, len(f.machines))
+		f.say("  %s %s answered on every machine, %d of %d, after each of them.", app, newVersion, len(f.machines), len(f.machines))
 	}
 	return nil
 }

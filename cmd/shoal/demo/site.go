@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"time"
 
+	"shoal/agent"
 	"shoal/manifest/link"
 )
 
@@ -42,18 +43,51 @@ func withoutPlaces(text string) (string, error) {
 	return l.String(), nil
 }
 
-// updateSite carries the new version to the machine without a network, and has a new
-// machine beside it take it from there: it joins from the bundle of the old version, so
-// that even the news comes from its neighbour.
+// updateSite carries the new version to the machine without a network. Beside it a new
+// machine joins, from the bundle of the old version: even the news comes from its neighbour.
 func (f *fleet) updateSite(ctx context.Context) error {
 	m := f.machines[len(f.machines)-1]
-	if s, err := m.app(ctx); err != nil || s.Version != oldVersion {
-		return fmt.Errorf("%s, which has no network, is on %q before it got a bundle (%v)", m.name, s.Version, err)
+	s, err := m.status(ctx)
+	if err != nil {
+		return err
+	}
+	if s.Apps[0].Version != oldVersion {
+		f.problem("%s, which has no network, is on %q before it has got a bundle", m.name, s.Apps[0].Version)
+	}
+	var channels []agent.ChannelPeers
+	if err := m.ask(ctx, "peers", &channels); err != nil {
+		return err
+	}
+	for _, ch := range channels {
+		if len(ch.Peers) > 0 {
+			f.problem("%s, which has no network, has %d neighbours", m.name, len(ch.Peers))
+		}
 	}
 	file, err := f.bundle(ctx)
 	if err != nil {
 		return err
 	}
+	next := f.newMachine()
+	next.site, next.peers = true, []string{s.Listen}
+	if err := next.install(f.buildPath(oldVersion)); err != nil {
+		return err
+	}
+	f.say("\n  a site without a network")
+	err = each(f.machines[len(f.machines)-2:], func(on *machine) error {
+		if on == next {
+			return f.joinOne(ctx, next)
+		}
+		return f.carry(ctx, m, file)
+	})
+	if err != nil {
+		return err
+	}
+	f.say("    %s  is new, and knows nobody but %s", next.name, m.name)
+	return f.watch(ctx, []wave{{names: []string{next.name}}}, []*machine{next})
+}
+
+// carry has a machine import a bundle with the new version.
+func (f *fleet) carry(ctx context.Context, m *machine, file string) error {
 	if err := f.must(ctx, nil, m.env, m.args("agent", "import", file)...); err != nil {
 		return fmt.Errorf("%s: %w", m.name, err)
 	}
@@ -65,22 +99,8 @@ func (f *fleet) updateSite(ctx context.Context) error {
 		return fmt.Errorf("%s is %s after it got the bundle", m.name, v.state)
 	}
 	f.last = max(f.last, time.Since(f.began))
-	f.say("\n  a site without a network")
 	f.say("    %s  imported %s  confirmed %s ✓", m.name, filepath.Base(file), v.finalVersion)
-	s, err := m.status(ctx)
-	if err != nil {
-		return err
-	}
-	next := f.newMachine()
-	next.site, next.peers = true, []string{s.Listen}
-	if err := next.install(f.buildPath(oldVersion)); err != nil {
-		return err
-	}
-	if err := f.joinOne(ctx, next); err != nil {
-		return err
-	}
-	f.say("    %s  is new, and knows nobody but %s", next.name, m.name)
-	return f.watch(ctx, []wave{{names: []string{next.name}}}, []*machine{next})
+	return nil
 }
 
 // checkSite holds what a machine without a network says of the update against what can be.

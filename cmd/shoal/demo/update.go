@@ -56,9 +56,12 @@ func (f *fleet) update(ctx context.Context) error {
 	f.say("  publish    %s %s to %s: %s MB, sequence %d, signed by %d of %d; the publisher gives %s\n",
 		app, newVersion, channel, megabytes(f.size), out.Sequence, len(out.SignedBy), out.Threshold, uplink)
 	online := f.online()
-	waves := []wave{{title: "wave 1 canary", names: names(online[:1])}, {title: "wave 2 everyone", names: names(online[1:])}}
+	waves := []wave{{title: "wave 1 canary", names: names(online[:1])}}
+	if len(online) > 1 {
+		waves = append(waves, wave{title: "wave 2 everyone", names: names(online[1:])})
+	}
 	if f.hasSite() {
-		waves[1].note = fmt.Sprintf("m%d  has no network: gets it from a bundle, at the end", f.cfg.Agents)
+		waves[len(waves)-1].note = fmt.Sprintf("m%d  has no network: gets it from a bundle, at the end", f.cfg.Agents)
 	}
 	if err := f.watch(ctx, waves, online); err != nil {
 		return err
@@ -221,9 +224,9 @@ func (f *fleet) count(ctx context.Context) error {
 	whole := f.size * int64(online)
 	to := ""
 	if online < r.Agents {
-		to = fmt.Sprintf(" to the %d it reaches", online)
+		to = fmt.Sprintf(" to the %d it reaches,", online)
 	}
-	f.say("\n  %d of %d on %s in %.1f s.  The publisher sent %s MB%s, instead of %s MB (%.0f %% saved).",
+	f.say("\n  %d of %d on %s in %.1f s.  The publisher sent %s MB%s instead of %s MB (%.0f %% saved).",
 		r.Updated, r.Agents, newVersion, r.Seconds, megabytes(r.OriginBytes), to, megabytes(whole), 100*(1-float64(r.OriginBytes)/float64(whole)))
 	return nil
 }
