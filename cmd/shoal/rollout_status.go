@@ -19,7 +19,7 @@ const watchEvery = time.Second
 func newRolloutStatusCmd(c *cli) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status [CHANNEL]",
-		Short: "Show how a rollout stands, and what it waits for",
+		Short: "Show how a rollout stands, what it waits for, and which machines failed",
 		Example: `  shoal rollout status
   shoal rollout status acme/stable -o json`,
 		Long: `Machines are counted from the reports of approved ones: shoal fleet approve. It works without a
@@ -30,7 +30,11 @@ running shoal serve too, and then shows what is on the disk.`,
 			if err != nil {
 				return err
 			}
-			return c.print("shoal.rollout/v1", st, func(w io.Writer) { c.writeRollout(w, st, time.Now()) })
+			out := struct {
+				*rollout.Status
+				Failed []failedMachine `json:"failed"`
+			}{st, c.failedIn(cmd.Context(), st)}
+			return c.print("shoal.rollout/v1", out, func(w io.Writer) { c.writeRollout(w, st, out.Failed, time.Now()) })
 		},
 	}
 }
@@ -73,7 +77,7 @@ or paused.`,
 					return err
 				}
 				if last == nil || !sameRollout(last, st) {
-					if err := c.print("shoal.rollout/v1", st, func(w io.Writer) { c.writeRollout(w, st, time.Now()) }); err != nil {
+					if err := c.print("shoal.rollout/v1", st, func(w io.Writer) { c.writeRollout(w, st, nil, time.Now()) }); err != nil {
 						return err
 					}
 				}
@@ -106,7 +110,7 @@ var phaseWords = map[string]string{
 	rollout.PhaseHeld: "HELD by the beacon", rollout.PhaseFinished: "every wave is OPEN",
 }
 
-func (c *cli) writeRollout(w io.Writer, st *rollout.Status, now time.Time) {
+func (c *cli) writeRollout(w io.Writer, st *rollout.Status, failed []failedMachine, now time.Time) {
 	phase := phaseWords[st.Phase]
 	if st.Phase == rollout.PhaseRunning {
 		phase = fmt.Sprintf("RUNNING wave %d of %d", st.Wave, len(st.Waves))
@@ -127,6 +131,7 @@ func (c *cli) writeRollout(w io.Writer, st *rollout.Status, now time.Time) {
 		fmt.Fprintf(w, "why  %s\n", printable(st.Reason))
 	}
 	writeWaves(w, st, now)
+	writeFailed(w, failed)
 	switch {
 	case st.Paused && st.Hold:
 		fmt.Fprintf(w, "Next: %s, which ends both\n", c.again("rollout resume"))

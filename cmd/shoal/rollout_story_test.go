@@ -361,6 +361,10 @@ func TestCrashingReleaseIsStoppedAtTheCanaries(t *testing.T) {
 		}
 		return st.Waves[0].Count.Failed == 4
 	})
+	out, err := exec.Command("shoal", "--config", filepath.Join(th.dir, "publisher.yaml"), "rollout", "status").CombinedOutput()
+	if err != nil || strings.Count(string(out), "reverted  health_failed  acme 2.0.0 failed on this machine") != 4 {
+		t.Errorf("rollout status: %v\n%s", err, out)
+	}
 	events, err := rollout.Audit(th.publisher().RolloutLog(), 100)
 	if err != nil || len(events) == 0 || events[len(events)-1].Kind != rollout.Halted || events[len(events)-1].By != "controller" {
 		t.Errorf("audited %+v, %v", events, err)
