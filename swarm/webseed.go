@@ -215,6 +215,17 @@ func (f *fallback) from(w *webseed) error {
 		if err := s.lib.Piece(n).VerifyDataContext(ctx); err != nil {
 			return err
 		}
+		// It does not wait for the store to be told, which is about to be.
+		for s.lib.PieceState(n).Marking {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(time.Millisecond):
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return err // of a torrent that is closed nothing is told
+		}
 		if !s.store.have[n].Load() {
 			return f.breaks(fmt.Errorf("piece %d: %w", n, errForgotten))
 		}
