@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 
 	"github.com/spf13/cobra"
 
 	"shoal/agent"
 	"shoal/agent/install"
+	"shoal/agent/metrics"
+	"shoal/cmd/shoal/internal/config"
 	"shoal/internal/fault"
 )
 
@@ -35,7 +38,13 @@ that does not stay up, or could not install another update, is put back.`,
 			if err != nil {
 				return err
 			}
+			stop, err := c.tellNumbers(ctx, a)
+			if err != nil {
+				a.Close()
+				return err
+			}
 			err = a.Run(ctx)
+			stop()
 			cerr := a.Close()
 			if errors.Is(err, agent.ErrRestart) {
 				status, err := runAgain(c.program, cfg.StateDir, supervised)
@@ -52,6 +61,29 @@ that does not stay up, or could not install another update, is put back.`,
 	}
 	cmd.Flags().BoolVar(&supervised, "supervised", false, "end with status 75 to be started again in another version, as under systemd")
 	cmd.Flags().String("listen", "", "where peers reach this machine, `host:port`")
+	cmd.Flags().String("metrics-file", "", "write numbers for a node exporter to `FILE`")
 	configFlag(cmd, "listen", "listen")
+	configFlag(cmd, "metrics-file", "metrics.file")
 	return cmd
+}
+
+// tellNumbers has a's numbers told as the configuration says, until ctx ends or what it
+// returns is called.
+func (c *cli) tellNumbers(ctx context.Context, a *agent.Agent) (stop func(), err error) {
+	file := config.DefaultAgent()
+	if _, err := c.load("agent", &file); err != nil {
+		return nil, err
+	}
+	m := metrics.Config{Listen: file.Metrics.Listen, File: file.Metrics.File, Status: a.Status, Logger: c.serviceLog(file.Log.Level, file.Log.Format)}
+	if m.Listen == "" && m.File == "" {
+		return func() {}, nil
+	}
+	l, err := m.Listener()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() { m.Run(ctx, l); close(done) }()
+	return func() { cancel(); <-done }, nil
 }

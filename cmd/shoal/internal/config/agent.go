@@ -23,6 +23,7 @@ type Agent struct {
 	Prefetch        string         `yaml:"prefetch" mapstructure:"prefetch" doc:"auto: fetch before this machine's wave opens, where that is large and near; off, for links paid by volume"`
 	SeedAfterUpdate units.Duration `yaml:"seed_after_update" mapstructure:"seed_after_update" doc:"how long a replaced release is still given to neighbours"`
 	Settle          units.Duration `yaml:"settle" mapstructure:"settle" doc:"how long a new version of the agent itself must run before it is confirmed"`
+	Metrics         Metrics        `yaml:"metrics" mapstructure:"metrics" doc:"numbers for Prometheus"`
 	Log             Log            `yaml:"log" mapstructure:"log" doc:"what the agent writes about itself"`
 }
 
@@ -135,6 +136,12 @@ type Limits struct {
 type Disk struct {
 	Cache   units.Size `yaml:"cache" mapstructure:"cache" doc:"the most the cache may hold; 0 is no bound"`
 	Reserve units.Size `yaml:"reserve" mapstructure:"reserve" doc:"what stays free on its filesystem"`
+}
+
+// Metrics says where an agent's numbers go.
+type Metrics struct {
+	Listen string `yaml:"listen" mapstructure:"listen" doc:"a Unix socket, unix:/run/shoal/metrics.sock; empty: none"`
+	File   string `yaml:"file" mapstructure:"file" doc:"or a file for a node exporter, rewritten every 15 s; empty: none"`
 }
 
 // Log says what a long-running command writes to standard error.
