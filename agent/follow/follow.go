@@ -352,29 +352,45 @@ func (f *Follower) rootOne(ctx context.Context, repo manifest.Digest, stored [][
 	if pin != nil && good(pin.Root) {
 		return pin.Root, nil
 	}
-	var first error
-	for _, m := range live {
-		f.mu.Unlock()
-		b, err := m.Document(ctx, tree.Root(1), manifest.MaxRoot)
-		f.mu.Lock()
-		f.answered(m, err)
-		switch {
-		case err == nil && good(b):
-			return b, nil
-		case err == nil:
-			err = fault.New(fault.PinMismatch, "%s serves another fleet", m.Name()).
-				Line("Pinned here: %s.", repo.Prefixed()).
-				Do("check the address of the source, or the join link").
-				Fact("source", m.Name()).Fact("pin", repo.Prefixed())
-		case ctx.Err() != nil:
-			return nil, err
-		}
-		if first == nil {
-			first = err
+	if len(live) == 0 {
+		return nil, fault.New(fault.Unreachable, "no source is configured").Do("shoal agent join LINK")
+	}
+	// All at once, and the first that has it is enough.
+	answers := make([]answer, len(live))
+	asking, enough := context.WithCancel(ctx)
+	defer enough()
+	var wg sync.WaitGroup
+	f.mu.Unlock()
+	for i, m := range live {
+		wg.Go(func() {
+			doc, err := m.Document(asking, tree.Root(1), manifest.MaxRoot)
+			if err == nil && !good(doc) {
+				err = fault.New(fault.PinMismatch, "%s serves another fleet", m.Name()).
+					Line("Pinned here: %s.", repo.Prefixed()).
+					Do("check the address of the source, or the join link").
+					Fact("source", m.Name()).Fact("pin", repo.Prefixed())
+			}
+			if err == nil {
+				enough()
+			}
+			answers[i] = answer{m, doc, err}
+		})
+	}
+	wg.Wait()
+	f.mu.Lock()
+	for _, a := range answers {
+		if a.err == nil {
+			f.answered(a.from, nil)
+			return a.doc, nil // who did not answer as quickly is asked again
 		}
 	}
-	if first == nil {
-		first = fault.New(fault.Unreachable, "no source is configured").Do("shoal agent join LINK")
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
 	}
-	return nil, first
+	var failed failures
+	for _, a := range answers {
+		f.answered(a.from, a.err)
+		failed.add(a.err)
+	}
+	return nil, failed.first()
 }

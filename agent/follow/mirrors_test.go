@@ -123,18 +123,24 @@ func (endless) Document(ctx context.Context, _ string, _ int64) ([]byte, error) 
 }
 
 func TestNoSourceKeepsAMachineWaiting(t *testing.T) {
-	m := newMachine(t, 1)
-	m.trees[0].Release(stable, 42, content)
-	m.pin.Root = m.trees[0].Roots[0]
-	store, err := state.Open(m.dir, filepath.Join(m.dir, "anchor.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
-	f := New(Config{Store: store, Pin: m.pin, Channels: []manifest.Channel{stable}, Laggards: time.Millisecond,
-		Sources: []source.Source{&endless{}, source.Dir(m.trees[0].Dir)}, Options: m.trees[0].Options()})
-	got, err := f.Cycle(t.Context(), Ask{Force: true}, stable)
-	if err != nil || errors.Join(got.Err, got.Outcomes[0].Err) != nil || !got.Outcomes[0].New {
-		t.Errorf("%+v, %v", got, err)
+	for _, r := range []string{"root-is-pinned", "root-is-asked-for"} {
+		t.Run(r, func(t *testing.T) {
+			m := newMachine(t, 1)
+			m.trees[0].Release(stable, 42, content)
+			if r == "root-is-pinned" {
+				m.pin.Root = m.trees[0].Roots[0]
+			}
+			store, err := state.Open(m.dir, filepath.Join(m.dir, "anchor.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer store.Close()
+			f := New(Config{Store: store, Pin: m.pin, Channels: []manifest.Channel{stable}, Laggards: time.Millisecond,
+				Sources: []source.Source{&endless{}, source.Dir(m.trees[0].Dir)}, Options: m.trees[0].Options()})
+			got, err := f.Cycle(t.Context(), Ask{Force: true}, stable)
+			if err != nil || errors.Join(got.Err, got.Outcomes[0].Err) != nil || !got.Outcomes[0].New {
+				t.Errorf("%+v, %v", got, err)
+			}
+		})
 	}
 }
