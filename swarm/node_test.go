@@ -20,7 +20,7 @@ import (
 )
 
 // patience is how long a test waits for what is about to happen.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // content is a file that a seed has.
 type content struct {
