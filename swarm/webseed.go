@@ -212,22 +212,19 @@ func (f *fallback) from(w *webseed) error {
 			return f.breaks(err)
 		}
 		// The engine hashes it again: it is the one that says what is here.
-		if err := s.lib.Piece(n).VerifyDataContext(ctx); err != nil {
+		if err := s.lib.Piece(n).VerifyDataContext(ctx); err != nil && !s.store.have[n].Load() {
 			return err
 		}
 		// It does not wait for the store to be told, which is about to be.
-		for s.lib.PieceState(n).Marking {
-			select {
-			case <-ctx.Done():
+		for marking := true; !s.store.have[n].Load(); {
+			switch {
+			case ctx.Err() != nil:
 				return ctx.Err()
-			case <-time.After(time.Millisecond):
+			case !marking:
+				return f.breaks(fmt.Errorf("piece %d: %w", n, errForgotten))
 			}
-		}
-		if err := ctx.Err(); err != nil {
-			return err // of a torrent that is closed nothing is told
-		}
-		if !s.store.have[n].Load() {
-			return f.breaks(fmt.Errorf("piece %d: %w", n, errForgotten))
+			time.Sleep(time.Millisecond)
+			marking = s.lib.PieceState(n).Marking
 		}
 		s.countWeb(length, length)
 		w.failures = 0
