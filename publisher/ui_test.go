@@ -523,3 +523,40 @@ func TestAgentsInPages(t *testing.T) {
 		t.Errorf("%d machines", len(seen))
 	}
 }
+
+// The numbers say what the page says.
+func TestMetrics(t *testing.T) {
+	f := newFleet(t, 1, "release-1@acme")
+	res := f.publish("1.0.0", "content")
+	w := watch(t, f)
+	for i := range 3 {
+		id := w.reports(fmt.Sprintf("pos-%d", i), manifest.StateHealthy, res.Artifacts[0].SHA256)
+		if i < 2 {
+			w.request("/api/v1/agents/"+url.PathEscape(string(id))+"/approve", "{}", bearer(testOperator)...)
+		}
+	}
+	w.reports("pos-1", manifest.StateFailed, res.Artifacts[0].SHA256)
+	until(t, "the numbers", func() bool {
+		_, body := w.request("/metrics", "", bearer(testViewer)...)
+		missing := ""
+		for _, line := range []string{
+			`shoal_fleet_up 1`,
+			`shoal_agents{channel="acme/stable",state="healthy",version="1.0.0"} 1`,
+			`shoal_agents{channel="acme/stable",state="failed",version="1.0.0"} 1`,
+			`shoal_agents_on_target{channel="acme/stable"} 1`,
+			`shoal_agents_attention 2`,
+			`shoal_machines{kind="seen"} 2`,
+			`shoal_machines{kind="unapproved"} 1`,
+			`shoal_update_blocked{channel="acme/stable",code="health_failed"} 1`,
+			`shoal_update_bytes{channel="acme/stable",source="lan"} 1800`,
+			`shoal_reports_total{result="taken"} 4`,
+			`shoal_rollout_hold{channel="acme/stable"} 0`,
+			`shoal_manifest_expiry_timestamp_seconds{channel="acme/stable"} `,
+		} {
+			if !strings.Contains(body, "\n"+line) {
+				missing = line
+			}
+		}
+		return missing == ""
+	})
+}
