@@ -126,7 +126,7 @@ func TestInstallersExitStatus(t *testing.T) {
 		{"failed-and-put-back", "note $1; exit 3", "note $1", nil, Reverted, fault.ApplyFailed, "1", []string{"install 2 from=1", "revert 1 from=1"}},
 		{"failed-twice", "note $1; exit 3", "note $1; exit 4", nil, Failed, fault.ApplyFailed, "1", []string{"install 2 from=1", "revert 1 from=1"}},
 		{"killed", "note $1; kill -9 $$", "", nil, Failed, fault.ApplyFailed, "1", []string{"install 2 from=1"}},
-		{"hangs", "note $1; sleep 60", "note $1", func(in *Installer) { in.Timeout = 300 * time.Millisecond }, Reverted, fault.ApplyFailed, "1", []string{"install 2 from=1", "revert 1 from=1"}},
+		{"hangs", "note $1; sleep 60", "note $1", func(in *Installer) { in.Timeout = 3 * time.Second }, Reverted, fault.ApplyFailed, "1", []string{"install 2 from=1", "revert 1 from=1"}},
 		{"not-there", "", "note $1", nil, Aborted, fault.Config, "1", []string{""}},
 	}
 	for _, r := range rows {
