@@ -382,6 +382,7 @@ func (a *Agent) remember() {
 			if s.App == app.cfg.Name && s.Channel == app.cfg.Channel {
 				app.status.Update, app.status.LastCheck, app.status.Freshness = s.Update, s.LastCheck, s.Freshness
 				app.status.State, app.status.Why, app.status.Since = s.State, s.Why, s.Since
+				app.status.FailedAt = s.FailedAt
 			}
 		}
 	}

@@ -272,11 +272,23 @@ func TestUnwellReleaseIsPutBackAndNotTriedAgain(t *testing.T) {
 
 	// A new number with the same bytes changes nothing.
 	b.Release(stable, 3, bad)
-	b.want(b.update(Choice{}), fault.HealthFailed, manifest.StateReverted)
+	failed := u.account().FailedAt
+	if b.Now = b.Now.Add(time.Minute); failed.IsZero() {
+		t.Error("it does not report when it failed")
+	}
+	u = b.update(Choice{})
+	b.want(u, fault.HealthFailed, manifest.StateReverted)
+	if again := u.account().FailedAt; !again.Equal(failed) {
+		t.Errorf("it says that it failed at %s and, without another try, at %s", failed, again)
+	}
 	b.installed(b.old)
 	// The signed plan may ask for another try, and so may the operator.
 	b.Release(stable, 4, bad, manifesttest.WithManifest(func(m *manifest.Manifest) { m.Rollout = &manifest.Rollout{Retry: 1} }))
-	b.want(b.update(Choice{}), fault.HealthFailed, manifest.StateReverted)
+	u = b.update(Choice{})
+	b.want(u, fault.HealthFailed, manifest.StateReverted)
+	if u.account().FailedAt.Equal(failed) {
+		t.Error("another failure has the moment of the first")
+	}
 	if n := len(b.log()); n != 2 {
 		t.Errorf("%d tries are on record, want 2", n)
 	}

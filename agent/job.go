@@ -258,6 +258,7 @@ func (a *Agent) finish(j *job, r apply.Result, err error) {
 		a.goOn(app)
 		if shown, ok := shownAs[r.State]; ok && err != nil {
 			a.setState(app, shown, err)
+			a.noteFailure(app)
 		}
 		return
 	}
@@ -283,11 +284,21 @@ func (a *Agent) finish(j *job, r apply.Result, err error) {
 		a.note(manifest.Event{Code: fault.CodeOf(err), Doc: app.channel.String() + " " + u.Version, Detail: err.Error()})
 	}
 	a.setState(app, stateAfter(r, err), err)
+	a.noteFailure(app)
 	app.trouble = &trouble{j.decision.artifact.SHA256, app.status.State, err}
 	j.tell(func(p *Progress) { p.State = app.status.State })
 	select {
 	case a.replan <- struct{}{}:
 	default:
+	}
+}
+
+// noteFailure remembers when an update failed: the publisher tells one failure from
+// another by it.
+func (a *Agent) noteFailure(app *app) {
+	switch app.status.State {
+	case manifest.StateFailed, manifest.StateReverted:
+		app.status.FailedAt = a.cfg.Clock().UTC().Truncate(time.Second)
 	}
 }
 

@@ -78,7 +78,7 @@ func (a *Agent) account() *manifest.Report {
 func (s *AppStatus) account() manifest.AppReport {
 	r := manifest.AppReport{
 		App: s.App, Channel: s.Channel, Epoch: s.Epoch, Sequence: s.Sequence, SHA256: s.SHA256,
-		State: s.State, Freshness: s.Freshness, Bytes: manifest.ByteCount{Given: s.Given},
+		State: s.State, FailedAt: s.FailedAt, Freshness: s.Freshness, Bytes: manifest.ByteCount{Given: s.Given},
 	}
 	if manifest.ValidVersion(s.Version) {
 		r.Version = s.Version

@@ -48,6 +48,8 @@ type AppStatus struct {
 	State   manifest.AppState `json:"state"`
 	Why     *Why              `json:"why,omitempty"` // absent only when healthy
 	Since   time.Time         `json:"since"`         // of the state
+	// FailedAt is when an update last failed or was taken back.
+	FailedAt time.Time `json:"failed_at,omitzero"`
 
 	Version string          `json:"version,omitempty"` // of what is installed, where it is known
 	SHA256  manifest.Digest `json:"sha256,omitzero"`

@@ -56,7 +56,8 @@ type AppReport struct {
 	SHA256    Digest    `json:"sha256,omitzero"`   // what runs; zero when nothing does
 	Offered   Digest    `json:"offered,omitzero"`  // what the trusted manifest has for this machine, and State is about
 	State     AppState  `json:"state"`
-	Why       *Why      `json:"why,omitempty"` // there unless State is StateHealthy
+	FailedAt  time.Time `json:"failed_at,omitzero"` // when an update last failed, by the machine's clock: another moment is another failure
+	Why       *Why      `json:"why,omitempty"`      // there unless State is StateHealthy
 	Freshness Freshness `json:"freshness"`
 	Bytes     ByteCount `json:"bytes"`
 }
@@ -136,6 +137,7 @@ type wireApp struct {
 	SHA256    *string    `json:"sha256,omitempty"`
 	Offered   *string    `json:"offered,omitempty"`
 	State     *string    `json:"state"`
+	FailedAt  *string    `json:"failed_at,omitempty"`
 	Why       *wireWhy   `json:"why,omitempty"`
 	Freshness *string    `json:"freshness"`
 	Bytes     *wireBytes `json:"bytes"`
@@ -293,6 +295,9 @@ func (f *fields) app(w *wireApp) AppReport {
 			f.fail(fault.Malformed, "state", "is %q, which is no state", clip(*w.State))
 		}
 	}
+	if w.FailedAt != nil {
+		a.FailedAt = f.time("failed_at", w.FailedAt)
+	}
 	if w.Why != nil {
 		in := f.at("why")
 		a.Why = &Why{Code: in.code("code", w.Why.Code), Next: in.text("next", w.Why.Next, maxText, false)}
@@ -365,6 +370,9 @@ func (a *AppReport) wire() wireApp {
 	}
 	if !a.Offered.IsZero() {
 		w.Offered = new(a.Offered.String())
+	}
+	if !a.FailedAt.IsZero() {
+		w.FailedAt = formatTime(a.FailedAt)
 	}
 	if a.Why != nil {
 		w.Why = &wireWhy{Code: new(string(a.Why.Code)), Text: new(clean(a.Why.Text, maxText)), Next: optional(clean(a.Why.Next, maxText))}

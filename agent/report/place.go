@@ -156,7 +156,7 @@ func (p *place) say() string {
 		if a.Why != nil {
 			code = a.Why.Code
 		}
-		fmt.Fprintln(&b, a.App, a.Channel, a.Epoch, a.Sequence, a.Version, a.SHA256, a.Offered, a.State, code)
+		fmt.Fprintln(&b, a.App, a.Channel, a.Epoch, a.Sequence, a.Version, a.SHA256, a.Offered, a.State, a.FailedAt, code)
 	}
 	return b.String()
 }

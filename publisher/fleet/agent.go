@@ -48,6 +48,7 @@ type Standing struct {
 	Failed   manifest.Digest `json:"failed,omitzero"`
 	FailedAt time.Time       `json:"failed_at,omitzero"`
 	Tried    bool            `json:"tried,omitempty"` // something was under way since then
+	Told     time.Time       `json:"told,omitzero"`   // when it last failed, as the machine says
 	Logged   string          `json:"logged,omitempty"`
 }
 
@@ -162,8 +163,13 @@ func stands(old *Agent, r *manifest.AppReport, seen time.Time) Standing {
 		s.Tried = true
 	case manifest.StateFailed, manifest.StateReverted:
 		// The same failure, told again after a pause or a restart, is not another one.
-		if s.Tried || s.Failed != r.Offered {
+		// What began and failed between two reports shows by its moment alone.
+		again := !s.Told.IsZero() && !r.FailedAt.IsZero() && !s.Told.Equal(r.FailedAt)
+		if s.Tried || again || s.Failed != r.Offered {
 			s.Failed, s.FailedAt, s.Tried = r.Offered, seen, false
+		}
+		if !r.FailedAt.IsZero() {
+			s.Told = r.FailedAt
 		}
 	}
 	return s

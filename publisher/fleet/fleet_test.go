@@ -178,6 +178,21 @@ func TestWavesCountApprovedMachinesOnce(t *testing.T) {
 	if got := w.waves(since); got != "[{2 1 0 1 0} {2 1 1 0 0}]" {
 		t.Errorf("a second failure does not count: %s", got)
 	}
+	// What fails again before the next report differs by the machine's moment alone.
+	at := func(moment time.Time) func(*manifest.Report) {
+		return func(r *manifest.Report) { r.Apps[0].FailedAt = moment }
+	}
+	first := w.clock()
+	w.hears("canary-2", ring("canary"), state(manifest.StateFailed, "2.4.1"), at(first))
+	since = w.clock().Add(time.Second)
+	w.hears("canary-2", ring("canary"), state(manifest.StateFailed, "2.4.1"), at(first))
+	if got := w.waves(since); got != "[{2 1 1 0 0} {2 1 1 0 0}]" {
+		t.Errorf("the same moment told again counts as new: %s", got)
+	}
+	w.hears("canary-2", ring("canary"), state(manifest.StateFailed, "2.4.1"), at(first.Add(time.Second)))
+	if got := w.waves(since); got != "[{2 1 0 1 0} {2 1 1 0 0}]" {
+		t.Errorf("a failure at another moment does not count: %s", got)
+	}
 	w.reopen()
 	if got := w.waves(since); got != "[{2 1 0 1 0} {2 1 1 0 0}]" {
 		t.Errorf("after a restart: %s", got)
