@@ -21,7 +21,7 @@ var stable = manifest.Channel{App: "acme", Name: "stable"}
 
 // fleet is a publisher with keys that are the same in every run.
 type testFleet struct {
-	t       *testing.T
+	t       testing.TB
 	cfg     Config
 	root    *manifest.Root
 	rootKey keys.Signer
@@ -32,7 +32,7 @@ type testFleet struct {
 
 // newFleet makes a repository whose channel acme/stable needs so many of the named
 // release keys.
-func newFleet(t *testing.T, threshold int, release ...string) *testFleet {
+func newFleet(t testing.TB, threshold int, release ...string) *testFleet {
 	t.Helper()
 	f := &testFleet{t: t, rootKey: keystest.New(t, "root-1@acme"), now: time.Now().UTC().Truncate(time.Second), dist: t.TempDir()}
 	f.cfg = Config{Store: filepath.Join(t.TempDir(), "store"), App: "acme", Clock: func() time.Time { return f.now }}
@@ -195,7 +195,7 @@ func (f *testFleet) snapshot() map[string]string {
 	return files
 }
 
-func wantCode(t *testing.T, err error, want fault.Code) *fault.Error {
+func wantCode(t testing.TB, err error, want fault.Code) *fault.Error {
 	t.Helper()
 	var e *fault.Error
 	if !errors.As(err, &e) || e.Code != want {

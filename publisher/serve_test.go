@@ -52,7 +52,7 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func serve(t *testing.T, f *testFleet) *served {
+func serve(t testing.TB, f *testFleet) *served {
 	t.Helper()
 	s := &served{testFleet: f, log: &lockedBuffer{}}
 	f.cfg.Serve.Listen, f.cfg.Serve.Swarm = "127.0.0.1:0", "127.0.0.1:0"
@@ -102,7 +102,7 @@ func (s *served) status() Status {
 }
 
 // until waits for what another goroutine brings about.
-func until(t *testing.T, what string, ok func() bool) {
+func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for !ok() {

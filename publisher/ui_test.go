@@ -45,7 +45,7 @@ type watched struct {
 	counter  int64
 }
 
-func watch(t *testing.T, f *testFleet) *watched {
+func watch(t testing.TB, f *testFleet) *watched {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "tokens")
 	if err := os.WriteFile(path, []byte("viewer looker "+testViewer+"\noperator doer "+testOperator+"\n"), 0o600); err != nil {
@@ -171,7 +171,7 @@ func (w *watched) browser(token string) *http.Client {
 
 var csrfField = regexp.MustCompile(`name="csrf" value="([0-9a-f]+)"`)
 
-func csrf(t *testing.T, res *http.Response) string {
+func csrf(t testing.TB, res *http.Response) string {
 	t.Helper()
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)

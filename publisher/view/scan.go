@@ -56,7 +56,7 @@ type scanner struct {
 	o        *Overview
 }
 
-// scan works everything out. The caller holds mu.
+// scan works everything out. The caller holds work.
 func (v *View) scan(ctx context.Context) (*shot, error) {
 	s := &shot{made: time.Now(), overview: Overview{Fleet: v.ID, Given: v.Given()}}
 	o := &s.overview
@@ -282,7 +282,7 @@ func days(d time.Duration) string {
 	return "a day"
 }
 
-// documents are what runs out of date. The caller holds mu.
+// documents are what runs out of date. The caller holds work.
 func (v *View) documents() []Document {
 	root := v.tree.Trust.Root()
 	all := []Document{{fmt.Sprintf("root %d", root.Version), root.Expires, "shoal trust draft"}}

@@ -18,7 +18,9 @@ import (
 )
 
 const (
-	fresh      = time.Second      // how long what was worked out is shown again
+	pause      = time.Second      // between two times that everything is worked out
+	stale      = 2 * beat         // what was worked out before is not shown: nobody keeps it up
+	idle       = time.Minute      // without anybody looking; then nothing is worked out ahead
 	beat       = 10 * time.Second // who looks on looks again at least this often
 	sampleTime = 2 * time.Second
 	samples    = 150 // five minutes
@@ -52,11 +54,14 @@ type Source struct {
 type View struct {
 	Source
 
-	mu      sync.Mutex // guards what follows; held while it is worked out, so that is done once
+	work  sync.Mutex // held while it is worked out, so that is done once; guards what follows; before mu
+	stamp string
+	tree  *repo.State
+	past  []Release
+
+	mu      sync.Mutex // guards what follows
 	shot    *shot
-	stamp   string
-	tree    *repo.State
-	past    []Release
+	looked  time.Time // when somebody last did
 	changed chan struct{}
 
 	smu   sync.Mutex // guards what follows
@@ -86,7 +91,7 @@ func (v *View) Run(ctx context.Context) {
 		case <-news:
 			// More often than once a second nobody can read it.
 			select {
-			case <-time.After(fresh):
+			case <-time.After(pause):
 			case <-ctx.Done():
 				return
 			}
@@ -99,7 +104,7 @@ func (v *View) Run(ctx context.Context) {
 		}
 		if tell {
 			last = time.Now()
-			v.Forget()
+			v.renew(ctx)
 		}
 	}
 }
@@ -123,14 +128,33 @@ func (v *View) Throughput() []int64 {
 	return append([]int64{}, v.rates...)
 }
 
-// Forget has everything be looked at anew, as after a change, and tells who looks on.
-func (v *View) Forget() {
+// renew works everything out anew, if there are people who look, and tells them.
+func (v *View) renew(ctx context.Context) {
+	v.mu.Lock()
+	wanted := time.Since(v.looked) < idle
+	v.mu.Unlock()
+	var s *shot
+	if wanted {
+		v.work.Lock()
+		if v.read() == nil {
+			s, _ = v.scan(ctx) // what went wrong is told to who looks
+		}
+		v.work.Unlock()
+	}
+	v.tell(s)
+}
+
+// tell has s looked at from now on, and who looks on look again.
+func (v *View) tell(s *shot) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.shot = nil
+	v.shot = s
 	close(v.changed)
 	v.changed = make(chan struct{})
 }
+
+// Forget has everything be worked out anew, as after a change, and tells who looks on.
+func (v *View) Forget() { v.tell(nil) }
 
 // Changed returns a channel that is closed when something may have changed after the call.
 func (v *View) Changed() <-chan struct{} {
@@ -139,7 +163,7 @@ func (v *View) Changed() <-chan struct{} {
 	return v.changed
 }
 
-// read reads what is published when that has changed. The caller holds mu.
+// read reads what is published when that has changed. The caller holds work.
 func (v *View) read() error {
 	stamp, err := v.Stamp()
 	if err != nil || v.tree != nil && stamp == v.stamp {
@@ -157,27 +181,44 @@ func (v *View) read() error {
 	return nil
 }
 
-// look returns what was worked out within the last second.
-func (v *View) look(ctx context.Context) (*shot, error) {
+// last is what was worked out last, unless that is too old.
+func (v *View) last() *shot {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.shot != nil && time.Since(v.shot.made) < fresh {
-		return v.shot, nil
+	v.looked = time.Now()
+	if v.shot == nil || time.Since(v.shot.made) > stale {
+		return nil
+	}
+	return v.shot
+}
+
+// look returns the fleet as it was worked out last, which is a second or so ago where
+// something has changed since.
+func (v *View) look(ctx context.Context) (*shot, error) {
+	if s := v.last(); s != nil {
+		return s, nil
+	}
+	v.work.Lock()
+	defer v.work.Unlock()
+	if s := v.last(); s != nil {
+		return s, nil
 	}
 	if err := v.read(); err != nil {
 		return nil, err
 	}
 	s, err := v.scan(ctx)
 	if err == nil {
+		v.mu.Lock()
 		v.shot = s
+		v.mu.Unlock()
 	}
 	return s, err
 }
 
-// Releases are all releases, newest first in each channel.
+// AllReleases are those of every channel, newest first in each.
 func (v *View) AllReleases() ([]Release, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.work.Lock()
+	defer v.work.Unlock()
 	err := v.read()
 	return v.past, err
 }

@@ -1,0 +1,106 @@
+package publisher
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"shoal/keys/keystest"
+	"shoal/manifest"
+)
+
+// manyMachines puts n approved machines into the store, all with something to say.
+func manyMachines(t testing.TB, f *testFleet, n int, sha256 manifest.Digest) {
+	t.Helper()
+	p := f.open()
+	id, err := p.repo.FleetID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var allow strings.Builder
+	envs := make([][]byte, n)
+	for i := range n {
+		key := keystest.New(t, fmt.Sprintf("pos-%d", i))
+		allow.WriteString(key.Public().String() + "\n")
+		r := &manifest.Report{
+			Repo: manifest.Digest(id), Agent: key.Public().ID(), Counter: 1, Time: f.now,
+			Host: fmt.Sprintf("pos-%05d", i), Platform: manifest.Platform{OS: "linux", Arch: "amd64"}, AgentVersion: "1.0.0", RootVersion: 1,
+			Labels: []manifest.Label{{Name: "site", Value: fmt.Sprintf("site-%d", i%60)}, {Name: "ring", Value: "broad"}},
+			Apps: []manifest.AppReport{{
+				App: "acme", Channel: "stable", Epoch: 1, Sequence: 1, Version: "1.0.0", SHA256: sha256, Offered: sha256,
+				State: manifest.StateHealthy, Freshness: manifest.FreshCurrent, Bytes: manifest.ByteCount{LAN: 900 << 20, Origin: 1 << 20},
+			}},
+		}
+		if i%50 == 0 {
+			r.Host = strings.Repeat(`<"'&>`, 50)
+			r.Apps[0].State = manifest.StateFailed
+			r.Apps[0].Why = &manifest.Why{Code: "health_failed", Text: strings.Repeat(`<"'&>`, 50), Next: strings.Repeat(`<"'&>`, 50)}
+		}
+		payload, err := manifest.DraftReport(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		envs[i] = f.sign(payload, manifest.TypeReport, key)
+	}
+	if err := os.WriteFile(filepath.Join(f.cfg.Store, "agents.allow"), []byte(allow.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	store, err := p.openReports()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := store.Import(context.Background(), envs); err != nil || got.Taken != n {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// BenchmarkFirstByte is how long the pages take with 10,000 machines until the first byte,
+// over a socket, while somebody looks on and the fleet is counted anew now and then.
+func BenchmarkFirstByte(b *testing.B) {
+	for _, machines := range []int{10_000} {
+		f := newFleet(b, 1, "release-1@acme")
+		res := f.publish("1.0.0", "content")
+		manyMachines(b, f, machines, res.Artifacts[0].SHA256)
+		w := watch(b, f)
+		for _, path := range append(pages, "/metrics", "/api/v1/overview") {
+			b.Run(fmt.Sprintf("%d%s", machines, strings.ReplaceAll(path, "/", "_")), func(b *testing.B) {
+				size := int64(0)
+				worst := time.Duration(0)
+				for b.Loop() {
+					b.StopTimer()
+					time.Sleep(200 * time.Millisecond)
+					b.StartTimer()
+					began := time.Now()
+					res, err := http.Get(w.url(path))
+					if err != nil {
+						b.Fatal(err)
+					}
+					var one [1]byte
+					io.ReadFull(res.Body, one[:])
+					worst = max(worst, time.Since(began))
+					b.StopTimer()
+					size, _ = io.Copy(io.Discard, res.Body)
+					res.Body.Close()
+					b.StartTimer()
+				}
+				b.ReportMetric(float64(size)/1000, "kB")
+				b.ReportMetric(float64(worst.Microseconds())/1000, "worst-ms")
+				if strings.HasPrefix(path, "/api") || path == "/metrics" {
+					return
+				}
+				if size > 300<<10 {
+					b.Errorf("%s has %d bytes", path, size)
+				}
+			})
+		}
+	}
+}
