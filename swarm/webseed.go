@@ -211,6 +211,7 @@ func (f *fallback) from(w *webseed) error {
 		if _, err := s.store.writeAt(buf[:length], off); err != nil {
 			return f.breaks(err)
 		}
+		s.countWeb(length, length) // now: the fetch may be over as soon as the engine knows
 		// The engine hashes it again: it is the one that says what is here.
 		if err := s.lib.Piece(n).VerifyDataContext(ctx); err != nil && !s.store.have[n].Load() {
 			return err
@@ -221,12 +222,12 @@ func (f *fallback) from(w *webseed) error {
 			case ctx.Err() != nil:
 				return ctx.Err()
 			case !marking:
+				s.countWeb(0, -length)
 				return f.breaks(fmt.Errorf("piece %d: %w", n, errForgotten))
 			}
 			time.Sleep(time.Millisecond)
 			marking = s.lib.PieceState(n).Marking
 		}
-		s.countWeb(length, length)
 		w.failures = 0
 	}
 	return nil

@@ -26,7 +26,7 @@ func TestEveryKeyReachesItsRoom(t *testing.T) {
 			var p config.Publisher
 			fill(reflect.ValueOf(&p).Elem())
 			return publisherFromFile(p)
-		}(), []string{"Logger", "Clock", "FleetCredentials", "Serve.Beacon", "Channels.Rollout.MinReports"}},
+		}(), []string{"Logger", "Clock", "FleetCredentials", "Serve.Beacon", "UI.Disabled", "UI.Version", "Channels.Rollout.MinReports"}},
 	}
 	for _, r := range rows {
 		var unset []string
