@@ -118,11 +118,12 @@ func (c *chromium) calm(base string) {
 	}
 }
 
-// text is what a person reads.
+// text is what a person reads; nothing where there is no such place. It is asked for in
+// one step, since what a live page shows may be replaced between two.
 func (c *chromium) text(selector string) string {
 	c.t.Helper()
 	var s string
-	c.do(chromedp.Text(selector, &s, chromedp.ByQuery))
+	c.do(chromedp.Evaluate(fmt.Sprintf(`document.querySelector(%q)?.innerText ?? ""`, selector), &s))
 	return s
 }
 
