@@ -109,7 +109,7 @@ func newConfigValidateCmd(c *cli) *cobra.Command {
 			if _, err := config.Load(cfg, config.Options{Files: []string{path}, Require: true}); err != nil {
 				return err
 			}
-			if err := c.checkMeaning(cfg); err != nil {
+			if err := config.Validate(cfg); err != nil {
 				return err
 			}
 			out := map[string]string{"file": path, "config": name}

@@ -1,33 +1,10 @@
 package main
 
 import (
-	"fmt"
 	"log/slog"
-	"strings"
+
+	"shoal/cmd/shoal/internal/config"
 )
-
-// parseLevel reads a log level; empty means none was asked for, and reads as warn.
-func parseLevel(s string) (slog.Level, error) {
-	switch strings.ToLower(s) {
-	case "debug":
-		return slog.LevelDebug, nil
-	case "info":
-		return slog.LevelInfo, nil
-	case "", "warn":
-		return slog.LevelWarn, nil
-	case "error":
-		return slog.LevelError, nil
-	}
-	return 0, fmt.Errorf("%q is not debug, info, warn or error", s)
-}
-
-func checkLogFormat(s string) error {
-	switch s {
-	case "", "auto", "text", "json":
-		return nil
-	}
-	return fmt.Errorf("%q is not auto, text or json", s)
-}
 
 // log is the logger of a command that a person runs and reads: warnings, unless the
 // flags ask for more.
@@ -46,7 +23,7 @@ func (c *cli) serviceLog(level, format string) *slog.Logger {
 	if c.flags.logFormat != "" {
 		format = c.flags.logFormat
 	}
-	lvl, err := parseLevel(level)
+	lvl, err := config.ParseLevel(level)
 	if err != nil {
 		lvl = slog.LevelInfo // the configuration's own check has refused it already
 	}

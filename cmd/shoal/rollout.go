@@ -54,7 +54,7 @@ func (f *planFlags) plan() *rollout.Plan {
 	if len(f.waves) == 1 && f.waves[0] == "none" {
 		return &rollout.Plan{}
 	}
-	return &rollout.Plan{Waves: f.waves, Soak: f.soak.Duration(), StopAtFailed: wholePercent(f.stop)}
+	return &rollout.Plan{Waves: f.waves, Soak: f.soak.Duration(), StopAtFailed: f.stop.Whole()}
 }
 
 // check refuses flags that would be passed over, and what no plan can mean.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"shoal/cmd/shoal/internal/config"
 	"shoal/internal/fault"
 )
 
@@ -73,10 +74,10 @@ func (c *cli) addGlobalFlags(root *cobra.Command) {
 }
 
 func (c *cli) checkGlobalFlags() error {
-	if _, err := parseLevel(c.flags.logLevel); err != nil {
+	if _, err := config.ParseLevel(c.flags.logLevel); err != nil {
 		return usagef("--log-level: %w", err)
 	}
-	if err := checkLogFormat(c.flags.logFormat); err != nil {
+	if err := config.CheckLogFormat(c.flags.logFormat); err != nil {
 		return usagef("--log-format: %w", err)
 	}
 	return nil

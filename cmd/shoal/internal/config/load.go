@@ -4,6 +4,8 @@
 // A value comes from a flag, else from the environment (SHOAL_ and the key in upper
 // case with underscores), else from a file, else from the defaults. Lists are taken
 // whole: a later file's list replaces an earlier one's.
+//
+// [Agent.Config] and [Publisher.Config] are what a file asks of its room.
 package config
 
 import (

@@ -22,6 +22,15 @@ func ParsePercent(s string) (Percent, error) {
 // Share is the value as a number between 0 and 1.
 func (p Percent) Share() float64 { return float64(p) }
 
+// Whole is the share in whole percent. A part is cut off, since to stop early is the
+// careful side; only nothing is 0.
+func (p Percent) Whole() int {
+	if p == 0 {
+		return 0
+	}
+	return max(1, int(p.Share()*100+1e-9))
+}
+
 // String prints the share as Set reads it.
 func (p Percent) String() string { return strconv.FormatFloat(float64(p)*100, 'f', -1, 64) + "%" }
 

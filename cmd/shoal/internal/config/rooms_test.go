@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"reflect"
@@ -8,12 +8,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"shoal/agent/window"
-	"shoal/cmd/shoal/internal/config"
 )
 
 // A key that is read and goes nowhere is a promise that is not kept.
 func TestEveryKeyReachesItsRoom(t *testing.T) {
-	var a config.Agent
+	var a Agent
 	fill(reflect.ValueOf(&a).Elem())
 	rows := []struct {
 		name string
@@ -21,11 +20,11 @@ func TestEveryKeyReachesItsRoom(t *testing.T) {
 		// What comes from elsewhere: flags, this build, the place of the files.
 		otherwise []string
 	}{
-		{"agent", agentFromFile(a), []string{"StateDir", "JoinFile", "AnchorFile", "CacheDir", "Origins", "Platform", "FleetKeys", "FleetCredentials", "Apps.RefuseInstall", "Reports.Disabled", "Self.Check", "Self.Program", "Version", "Build", "Clock", "Logger"}},
+		{"agent", a.Config(), []string{"StateDir", "JoinFile", "AnchorFile", "CacheDir", "Origins", "Platform", "FleetKeys", "FleetCredentials", "Apps.RefuseInstall", "Reports.Disabled", "Self.Check", "Self.Program", "Version", "Build", "Clock", "Logger"}},
 		{"publisher", func() any {
-			var p config.Publisher
+			var p Publisher
 			fill(reflect.ValueOf(&p).Elem())
-			return publisherFromFile(p)
+			return p.Config()
 		}(), []string{"Logger", "Clock", "FleetCredentials", "Serve.Beacon", "UI.Disabled", "UI.Version", "Channels.Rollout.MinReports"}},
 	}
 	for _, r := range rows {
