@@ -157,10 +157,8 @@ func (r *release) again(ctx context.Context, m *manifest.Manifest, req AgainRequ
 	if err := r.compare(m, manifest.Digest{}, req.Sequence != 0); err != nil {
 		return nil, err
 	}
-	for i := range m.Artifacts {
-		if err := r.has(m, &m.Artifacts[i]); err != nil {
-			return nil, err
-		}
+	if err := r.has(m); err != nil {
+		return nil, err
 	}
 	d := &drafted{release: r, m: m, res: r.result(m, nil)}
 	if err := d.review(PublishRequest{AllowVersionRegress: true}); err != nil {
@@ -172,19 +170,33 @@ func (r *release) again(ctx context.Context, m *manifest.Manifest, req AgainRequ
 }
 
 // has refuses to offer what the repository cannot give.
-func (r *release) has(m *manifest.Manifest, a *manifest.Artifact) error {
-	for _, p := range a.Payloads {
-		for _, f := range []struct {
-			name   string
-			length int64
-		}{{tree.Data(p.SHA256), p.Length}, {tree.Info(p.InfoSHA256), -1}} {
-			fi, err := os.Stat(filepath.Join(r.p.Tree(), filepath.FromSlash(f.name)))
-			if err != nil || f.length >= 0 && fi.Size() != f.length {
-				return fault.New(fault.NotFound, "the repository has not got the files of %s %s any more", m.Name(), m.Release.Version).
-					Line("Missing or damaged: %s, for %s. Nothing was changed.", f.name, a.Platform()).
-					Do("publish the files again under a version of their own").Fact("file", f.name)
+func (r *release) has(m *manifest.Manifest) error {
+	for i := range m.Artifacts {
+		a := &m.Artifacts[i]
+		for _, p := range a.Payloads {
+			if err := r.hasFile(m, tree.Data(p.SHA256), p.Length, a.Platform().String()); err != nil {
+				return err
+			}
+			if err := r.hasFile(m, tree.Info(p.InfoSHA256), -1, a.Platform().String()); err != nil {
+				return err
 			}
 		}
 	}
+	for _, a := range m.Attachments {
+		if err := r.hasFile(m, tree.Data(a.SHA256), a.Length, "the attachment "+a.Name); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// hasFile looks for a file of the tree, of that length unless it is negative.
+func (r *release) hasFile(m *manifest.Manifest, name string, length int64, what string) error {
+	fi, err := os.Stat(filepath.Join(r.p.Tree(), filepath.FromSlash(name)))
+	if err == nil && (length < 0 || fi.Size() == length) {
+		return nil
+	}
+	return fault.New(fault.NotFound, "the repository has not got the files of %s %s any more", m.Name(), m.Release.Version).
+		Line("Missing or damaged: %s, for %s. Nothing was changed.", name, what).
+		Do("publish the files again under a version of their own").Fact("file", name)
 }

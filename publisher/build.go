@@ -72,10 +72,11 @@ func (p *Publisher) readBuilds(ctx context.Context, app, kind string, files []Fi
 				Fact("platform", on.String()).Fact("files", []string{other, f.Path})
 		}
 		seen[on] = f.Path
-		b, err := openBuild(f.Path)
+		file, err := openFile(f.Path)
 		if err != nil {
 			return nil, err
 		}
+		b := &build{path: f.Path, file: file}
 		bs = append(bs, b)
 		b.artifact = manifest.Artifact{Name: app, Kind: kind, OS: on.OS, Arch: on.Arch, Variant: on.Variant, Mode: modeOf(kind)}
 		if err := b.hash(ctx, keys != nil); err != nil {
@@ -88,7 +89,8 @@ func (p *Publisher) readBuilds(ctx context.Context, app, kind string, files []Fi
 	return bs, nil
 }
 
-func openBuild(path string) (*build, error) {
+// openFile opens a file that is to be published.
+func openFile(path string) (*os.File, error) {
 	// Asked before opening: a pipe would block, and a device never end.
 	fi, err := os.Stat(path)
 	if err == nil && !fi.Mode().IsRegular() {
@@ -104,7 +106,7 @@ func openBuild(path string) (*build, error) {
 	}
 	switch {
 	case err == nil:
-		return &build{path: path, file: f}, nil
+		return f, nil
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fault.New(fault.NotFound, "there is no file %q", path).Line("Nothing was published.").Fact("file", path)
 	case errors.Is(err, fs.ErrPermission):

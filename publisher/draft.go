@@ -20,11 +20,12 @@ import (
 )
 
 // manifest is the draft of the next manifest.
-func (r *release) manifest(req PublishRequest, artifacts []manifest.Artifact) (*manifest.Manifest, error) {
+func (r *release) manifest(req PublishRequest, c *content) (*manifest.Manifest, error) {
 	m := &manifest.Manifest{
-		Release:   manifest.Release{Version: req.Version, Severity: req.Severity, Immediate: req.Immediate, Notes: req.Notes},
-		Artifacts: artifacts,
-		Blocked:   r.blocked(req),
+		Release:     manifest.Release{Version: req.Version, Severity: req.Severity, Immediate: req.Immediate, Notes: req.Notes},
+		Artifacts:   c.builds.artifacts(),
+		Attachments: c.attachments(),
+		Blocked:     r.blocked(req),
 	}
 	if err := r.place(m, req.Sequence, req.Expires); err != nil {
 		return nil, err
@@ -101,7 +102,7 @@ func (r *release) already(req PublishRequest, m *manifest.Manifest) bool {
 	}
 	held := r.ch.Held.Manifest
 	return held.Epoch == m.Epoch && held.Release == m.Release && r.now.Before(held.Expires) &&
-		slices.Equal(held.Blocked, m.Blocked) && sameContent(held, m) && samePlan(held.Rollout, m.Rollout)
+		slices.Equal(held.Blocked, m.Blocked) && sameContent(held, m) && sameAttached(held, m) && samePlan(held.Rollout, m.Rollout)
 }
 
 func sameContent(a, b *manifest.Manifest) bool {
@@ -274,7 +275,7 @@ func (r *release) writeDraft(dir string, m *manifest.Manifest, payload []byte, r
 
 // keepDraft leaves a release that has too few signatures where others can add theirs,
 // and says so in the error.
-func (r *release) keepDraft(dir string, m *manifest.Manifest, env *manifest.Envelope, bs builds, err error) error {
+func (r *release) keepDraft(dir string, m *manifest.Manifest, env *manifest.Envelope, c *content, err error) error {
 	var few *keys.ThresholdError
 	if !errors.As(err, &few) {
 		return fault.New(fault.Threshold, "checking the signatures: %w", err)
@@ -300,8 +301,8 @@ func (r *release) keepDraft(dir string, m *manifest.Manifest, env *manifest.Enve
 		Line("Nothing was published.%s", keeps(r.latest())).
 		Line("Draft to review: %s", base+draftSuffix)
 	next := "shoal publish --envelope " + base + envelopeSuffix + " --key REF"
-	for _, b := range bs {
-		next += " " + b.path
+	for _, path := range c.paths() {
+		next += " " + path
 	}
 	e.Message = "this release is not signed by enough keys"
 	return e.Do("%s", next).

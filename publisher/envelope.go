@@ -19,7 +19,7 @@ const maxDataFiles = 4096 // files looked at in a directory of builds
 // EnvelopeRequest publishes a manifest that was drafted, and signed, elsewhere.
 type EnvelopeRequest struct {
 	Envelope string                                       // file
-	Files    []string                                     // the builds it names, in any order, of any name
+	Files    []string                                     // the builds and attachments it names, in any order, of any name
 	DataDir  string                                       // a directory to look for them in; may be empty
 	Keys     func(context.Context) ([]keys.Signer, error) // as in PublishRequest
 	DryRun   bool
@@ -68,16 +68,23 @@ func (p *Publisher) PublishEnvelope(ctx context.Context, req EnvelopeRequest) (*
 	if err := r.check(PublishRequest{AllowVersionRegress: true}, m); err != nil {
 		return nil, err // the version was the drafter's to decide, and is signed
 	}
-	bs, err := p.findBuilds(ctx, m, req)
+	files, err := req.candidates()
 	if err != nil {
 		return nil, err
 	}
-	defer bs.close()
-	if err := bs.checkTrees(ctx); err != nil {
+	var c content
+	defer c.close()
+	if c.builds, err = p.findBuilds(ctx, m, files); err != nil {
+		return nil, err
+	}
+	if err := c.findAttached(ctx, m, p.Tree(), files); err != nil {
+		return nil, err
+	}
+	if err := c.builds.checkTrees(ctx); err != nil {
 		return nil, err
 	}
 	if req.DryRun {
-		res := r.result(m, bs)
+		res := r.result(m, c.builds)
 		res.DryRun = true
 		return res, nil
 	}
@@ -90,16 +97,12 @@ func (p *Publisher) PublishEnvelope(ctx context.Context, req EnvelopeRequest) (*
 			return nil, err
 		}
 	}
-	return r.finish(ctx, env, signers, bs, filepath.Dir(req.Envelope))
+	return r.finish(ctx, env, signers, &c, filepath.Dir(req.Envelope))
 }
 
-// findBuilds finds the file of every artifact by length and hash: what was named, what
-// is in the directory, and what the repository has from an earlier release.
-func (p *Publisher) findBuilds(ctx context.Context, m *manifest.Manifest, req EnvelopeRequest) (_ builds, err error) {
-	files, err := req.candidates()
-	if err != nil {
-		return nil, err
-	}
+// findBuilds finds the file of every artifact by length and hash, among files and in what
+// the repository has from an earlier release.
+func (p *Publisher) findBuilds(ctx context.Context, m *manifest.Manifest, files []string) (_ builds, err error) {
 	var bs builds
 	defer func() {
 		if err != nil {
@@ -123,6 +126,8 @@ func (p *Publisher) findBuilds(ctx context.Context, m *manifest.Manifest, req En
 	return bs, nil
 }
 
+// candidates are the files that may be of the release: those that were named, and those
+// in the directory.
 func (req *EnvelopeRequest) candidates() ([]string, error) {
 	files := append([]string(nil), req.Files...)
 	if req.DataDir == "" {
@@ -152,11 +157,11 @@ func findBuild(ctx context.Context, want manifest.Artifact, files []string) (*bu
 		if fi, err := os.Stat(path); err != nil || fi.Size() != want.Length {
 			continue
 		}
-		b, err := openBuild(path)
+		file, err := openFile(path)
 		if err != nil {
 			continue
 		}
-		b.artifact = want
+		b := &build{path: path, file: file, artifact: want}
 		signed := func() bool { return len(want.Payloads) == 1 && b.artifact.Payloads[0] == want.Payloads[0] }
 		err = b.hash(ctx, false)
 		if err == nil && b.artifact.SHA256 != want.SHA256 {

@@ -20,6 +20,8 @@ type PublishRequest struct {
 	Files   []File // one for each platform
 	Kind    string // of the files; empty means manifest.KindBinary
 
+	Attachments []Attach // at most 16, each of its own name
+
 	Notes     string // plain text, at most 4 KiB
 	Severity  string // "security" or "critical"; anything else counts as normal
 	Immediate bool   // with critical: maintenance windows are skipped
@@ -65,6 +67,7 @@ type PublishResult struct {
 	Expires   time.Time        `json:"expires"`
 	Manifest  string           `json:"manifest,omitempty"` // payload hash, once there is one
 	Artifacts []ArtifactResult `json:"artifacts"`
+	Attached  []AttachedInfo   `json:"attachments,omitempty"`
 	SignedBy  []SignedBy       `json:"signed_by"`
 	Threshold int              `json:"threshold"`
 
@@ -124,7 +127,7 @@ func (p *Publisher) Publish(ctx context.Context, req PublishRequest) (*PublishRe
 		d.res.published(d.ch.Held, d.role)
 		if !req.DryRun && !req.DraftOnly {
 			// What a crash or a lost disk block took away is put back.
-			return d.res, d.store(ctx, d.ch.Held.Manifest, d.bs)
+			return d.res, d.store(ctx, d.ch.Held.Manifest, &d.content)
 		}
 		return d.res, nil
 	}
@@ -153,12 +156,12 @@ type drafted struct {
 	*release
 	m       *manifest.Manifest
 	payload []byte // once it is reviewed
-	bs      builds
+	content content
 	res     *PublishResult
 }
 
 func (d *drafted) close() {
-	d.bs.close()
+	d.content.close()
 	d.release.close()
 }
 
@@ -171,25 +174,30 @@ func (p *Publisher) draft(ctx context.Context, req *PublishRequest) (_ *drafted,
 			Line("A version is 1 to 64 of letters, digits, dot, plus, underscore and hyphen.").Do("give one: --version 1.0.0")
 	}
 	d := &drafted{}
-	if d.bs, err = p.readBuilds(ctx, req.Channel.App, req.Kind, req.Files); err != nil {
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	if d.content.builds, err = p.readBuilds(ctx, req.Channel.App, req.Kind, req.Files); err != nil {
 		return nil, err
 	}
-	if err := d.bs.checkTrees(ctx); err != nil {
-		d.bs.close()
+	if err := d.content.attach(ctx, req.Attachments); err != nil {
+		return nil, err
+	}
+	if err := d.content.builds.checkTrees(ctx); err != nil {
 		return nil, err
 	}
 	if d.release, err = p.begin(ctx, req.Channel, req.DryRun || req.DraftOnly); err != nil {
-		d.bs.close()
 		return nil, err
 	}
-	if d.m, err = d.manifest(*req, d.bs.artifacts()); err == nil {
-		err = d.compare(d.m, manifest.Digest{}, req.Sequence != 0)
-	}
-	if err != nil {
-		d.close()
+	if d.m, err = d.manifest(*req, &d.content); err != nil {
 		return nil, err
 	}
-	d.res = d.result(d.m, d.bs)
+	if err := d.compare(d.m, manifest.Digest{}, req.Sequence != 0); err != nil {
+		return nil, err
+	}
+	d.res = d.result(d.m, d.content.builds)
 	return d, nil
 }
 
@@ -240,7 +248,7 @@ func (d *drafted) publish(ctx context.Context, s signing) (*PublishResult, error
 			Do("name one: --key file:PATH, or keys.release in publisher.yaml").
 			Do("or write the draft for others to sign: --draft")
 	}
-	return d.finish(ctx, env, signers, d.bs, s.draftDir)
+	return d.finish(ctx, env, signers, &d.content, s.draftDir)
 }
 
 // release is one run of Publish or PublishEnvelope against one reading of the
@@ -323,14 +331,14 @@ func (r *release) readRole(root *manifest.Root) error {
 }
 
 func (r *release) close() {
-	if r.writer != nil {
+	if r != nil && r.writer != nil {
 		r.writer.Close()
 		r.writer = nil
 	}
 }
 
 // finish signs env with the keys at hand and publishes it if they are enough.
-func (r *release) finish(ctx context.Context, env *manifest.Envelope, signers []keys.Signer, bs builds, draftDir string) (*PublishResult, error) {
+func (r *release) finish(ctx context.Context, env *manifest.Envelope, signers []keys.Signer, c *content, draftDir string) (*PublishResult, error) {
 	for _, s := range signers {
 		if err := sign(ctx, env, s); err != nil {
 			return nil, err
@@ -341,15 +349,15 @@ func (r *release) finish(ctx context.Context, env *manifest.Envelope, signers []
 		return nil, err
 	}
 	if _, err := r.role.Verify(string(env.Type), env.Payload, env.Signatures); err != nil {
-		return nil, r.keepDraft(draftDir, m, env, bs, err)
+		return nil, r.keepDraft(draftDir, m, env, c, err)
 	}
 	v, _, err := r.cycle.Manifest(r.ch.Name, env.Marshal())
 	if err != nil {
 		return nil, err
 	}
-	res := r.result(m, bs)
+	res := r.result(m, c.builds)
 	res.published(v, r.role)
-	if err := r.store(ctx, m, bs); err != nil {
+	if err := r.store(ctx, m, c); err != nil {
 		return nil, err
 	}
 	if err := r.writer.Publish(r.ch.Name, m.Order(), env.Marshal()); err != nil {
@@ -361,8 +369,13 @@ func (r *release) finish(ctx context.Context, env *manifest.Envelope, signers []
 
 // store puts everything a manifest names into the repository. The manifest itself comes
 // last, elsewhere: whoever sees it finds the rest.
-func (r *release) store(ctx context.Context, m *manifest.Manifest, bs builds) error {
-	for _, b := range bs {
+func (r *release) store(ctx context.Context, m *manifest.Manifest, c *content) error {
+	for _, a := range c.attached {
+		if err := r.writer.AddData(ctx, a.file, a.Length, a.SHA256); err != nil {
+			return err
+		}
+	}
+	for _, b := range c.builds {
 		if err := r.writer.AddData(ctx, b.file, b.artifact.Length, b.artifact.SHA256); err != nil {
 			return err
 		}
@@ -382,7 +395,7 @@ func (r *release) result(m *manifest.Manifest, bs builds) *PublishResult {
 	res := &PublishResult{
 		Channel: r.ch.Name, Version: m.Release.Version, Epoch: m.Epoch, Sequence: m.Sequence,
 		Issued: m.Issued, Expires: m.Expires, Threshold: r.role.Threshold,
-		SignedBy: []SignedBy{}, Tree: r.p.Tree(), Blocked: len(m.Blocked), Warnings: witness.Warnings(r.views),
+		SignedBy: []SignedBy{}, Tree: r.p.Tree(), Attached: attachedInfos(m), Blocked: len(m.Blocked), Warnings: witness.Warnings(r.views),
 	}
 	paths := map[manifest.Platform]string{}
 	for _, b := range bs {

@@ -144,9 +144,7 @@ func (p *Publisher) info(past *repo.Past, ch *repo.Channel, names map[keys.ID]st
 	for _, b := range m.Blocked {
 		info.Blocked = append(info.Blocked, BlockedInfo(b))
 	}
-	for _, a := range m.Attachments {
-		info.Attached = append(info.Attached, AttachedInfo{Name: a.Name, Length: a.Length, SHA256: a.SHA256})
-	}
+	info.Attached = attachedInfos(m)
 	return info
 }
 

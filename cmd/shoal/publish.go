@@ -27,7 +27,8 @@ const maxNotesFile = 64 << 10 // of which a manifest takes 4 KiB; more is anothe
 type publishFlags struct {
 	publisher.PublishRequest
 	app, channel, notes, envelope, data string
-	platforms, keys, block, unblock     []string
+	platforms, attach                   []string
+	keys, block, unblock                []string
 	critical, security                  bool
 	expires                             units.Duration
 	plan                                planFlags
@@ -42,6 +43,7 @@ func (f *publishFlags) draftFlags(cmd *cobra.Command) {
 	fl.StringArrayVar(&f.platforms, "platform", nil, "a file and what it was built for: `os/arch=FILE`; may be given again")
 	fl.StringVar(&f.Kind, "kind", manifest.KindBinary, "what the files are: binary, tree or installer")
 	fl.StringVar(&f.notes, "notes", "", "`FILE` with the release notes, plain text")
+	fl.StringArrayVar(&f.attach, "attach", nil, "sign the hash of a bill of materials or the like with the release: `NAME=FILE`; may be given again")
 	fl.BoolVar(&f.security, "security", false, "the release fixes a security problem")
 	fl.BoolVar(&f.critical, "critical", false, "the release is critical")
 	fl.BoolVar(&f.Immediate, "immediate", false, "with --critical: machines do not wait for their maintenance window")
@@ -105,7 +107,7 @@ left in this directory for the next signer.`,
 	c.passphraseFlag(cmd)
 	cmd.MarkFlagsMutuallyExclusive("dry-run", "draft")
 	for _, other := range []string{"version", "platform", "notes", "security", "critical", "immediate", "expires", "sequence",
-		"allow-version-regress", "draft", "channel", "app", "kind", "block", "unblock", "waves", "soak", "stop-at-failed", "start"} {
+		"allow-version-regress", "draft", "channel", "app", "kind", "block", "unblock", "waves", "soak", "stop-at-failed", "start", "attach"} {
 		cmd.MarkFlagsMutuallyExclusive("envelope", other)
 	}
 	cmd.MarkFlagsOneRequired("version", "envelope")
@@ -145,6 +147,9 @@ func (f *publishFlags) request(p *publisher.Publisher, args []string) (publisher
 		return req, err
 	}
 	if req.Files, err = filesToPublish(f.platforms, args); err != nil {
+		return req, err
+	}
+	if req.Attachments, err = filesToAttach(f.attach); err != nil {
 		return req, err
 	}
 	if f.notes != "" {
@@ -215,6 +220,18 @@ func filesToPublish(platforms, args []string) ([]publisher.File, error) {
 	return files, nil
 }
 
+func filesToAttach(attach []string) ([]publisher.Attach, error) {
+	var files []publisher.Attach
+	for _, s := range attach {
+		name, path, ok := strings.Cut(s, "=")
+		if !ok || path == "" {
+			return nil, usagef("--attach %q is not NAME=FILE", s).Do("--attach sbom.cdx.json=FILE")
+		}
+		files = append(files, publisher.Attach{Name: name, Path: path})
+	}
+	return files, nil
+}
+
 func readNotes(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -258,6 +275,9 @@ func (c *cli) writePublish(w io.Writer, res *publisher.PublishResult) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, a := range res.Artifacts {
 		fmt.Fprintf(tw, "%s\t%s\tsha256 %s\t%s\n", a.Platform, size(a.Length), short(a.SHA256.String()), a.File)
+	}
+	for _, a := range res.Attached {
+		fmt.Fprintf(tw, "attached\t%s\tsha256 %s\t%s\n", size(a.Length), short(a.SHA256.String()), a.Name)
 	}
 	tw.Flush()
 	sequence := fmt.Sprintf("sequence %d", res.Sequence)

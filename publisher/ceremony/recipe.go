@@ -76,7 +76,8 @@ func (f *Fleet) script(ch manifest.Channel, r *release, dir, path string) string
 	p(`jq -r '"%s \(.release.version), number \(.epoch).\(.sequence), believed until \(.expires)"' manifest`, ch)
 	p("\n# The files are the signed ones. Yours too? Compare its sha256sum with these.")
 	p(`jq -r '.artifacts[] | "\(.sha256)  \(.os)/\(.arch)"' manifest`)
-	p(`jq -r --arg tree "$tree" '.artifacts[] | "\(.sha256)  \($tree)/data/\(.sha256)"' manifest | sha256sum -c`)
+	p(`jq -r '.attachments[]? | "\(.sha256)  \(.name)"' manifest`)
+	p(`jq -r --arg tree "$tree" '.artifacts[], .attachments[]? | "\(.sha256)  \($tree)/data/\(.sha256)"' manifest | sha256sum -c`)
 	return b.String()
 }
 
