@@ -21,13 +21,7 @@ func newAgentPeersCmd(c *cli) *cobra.Command {
 nobody has verified. A machine that holds a manifest may not have installed its release yet.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := c.agentConfig()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := c.withTimeout(cmd.Context(), 0)
-			defer cancel()
-			all, err := agent.Peers(ctx, cfg)
+			all, err := askAgent(cmd.Context(), c, agent.Peers)
 			if err != nil {
 				return err
 			}

@@ -25,14 +25,7 @@ func newAgentStatusCmd(c *cli) *cobra.Command {
 		Long: "It works without a running agent too, and then shows how things were when one last ran.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := c.agentConfig()
-			if err != nil {
-				return err
-			}
-			cfg.Logger = c.log() // a person reads this, not a journal
-			ctx, cancel := c.withTimeout(cmd.Context(), 0)
-			defer cancel()
-			s, err := agent.CurrentStatus(ctx, cfg)
+			s, err := askAgent(cmd.Context(), c, agent.CurrentStatus)
 			if err != nil {
 				return err
 			}

@@ -19,13 +19,7 @@ func newAgentUnbanCmd(c *cli) *cobra.Command {
 running agent at once, as when a disk that was to blame has been replaced.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := c.agentConfig()
-			if err != nil {
-				return err
-			}
-			ctx, cancel := c.withTimeout(cmd.Context(), 0)
-			defer cancel()
-			n, err := agent.Unban(ctx, cfg)
+			n, err := askAgent(cmd.Context(), c, agent.Unban)
 			if err != nil {
 				return err
 			}

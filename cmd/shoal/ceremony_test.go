@@ -36,11 +36,9 @@ func TestCeremonyPage(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: dir,
 		Setup: func(env *testscript.Env) error {
-			env.Setenv("HOME", env.WorkDir)
-			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "config"))
-			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state"))
-			env.Setenv("SHOAL_SOURCES_LAN_ENABLED", "false") // nor anything of a story the machine's networks
-			env.Setenv("SHOAL_SERVE_LAN_ENABLED", "false")
+			for name, value := range apart(env.WorkDir) {
+				env.Setenv(name, value)
+			}
 			files := map[string]string{
 				"page.sh":          script,
 				"agent/agent.yaml": "sources: { publisher: " + filepath.Join(env.WorkDir, "store", "tree") + " }\n",

@@ -22,14 +22,7 @@ asked to look itself: its service may have fewer rights than the user who asks. 
 well; else that of the first thing that is not.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := c.agentConfig()
-			if err != nil {
-				return err
-			}
-			cfg.Logger = c.log() // a person reads this, not a journal
-			ctx, cancel := c.withTimeout(cmd.Context(), 0)
-			defer cancel()
-			x, err := agent.Examine(ctx, cfg)
+			x, err := askAgent(cmd.Context(), c, agent.Examine)
 			if err != nil {
 				return err
 			}
@@ -43,17 +36,22 @@ well; else that of the first thing that is not.`,
 				*agent.Examined
 				Exit int `json:"exit"`
 			}{x, status}
-			if err := c.print("shoal.doctor/v1", out, func(w io.Writer) { writeExamined(w, x) }); err != nil {
-				return err
-			}
-			if status != 0 {
-				return exitStatus(status)
-			}
-			return nil
+			return c.tellExamined("shoal.doctor/v1", out, x, status)
 		},
 	}
 	cmd.AddCommand(newDoctorNetworkCmd(c))
 	return cmd
+}
+
+// tellExamined prints what an examination found, and ends the command with its status.
+func (c *cli) tellExamined(schema string, out any, x *agent.Examined, status int) error {
+	if err := c.print(schema, out, func(w io.Writer) { writeExamined(w, x) }); err != nil {
+		return err
+	}
+	if status != 0 {
+		return exitStatus(status)
+	}
+	return nil
 }
 
 func writeExamined(w io.Writer, x *agent.Examined) {

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"io"
-
 	"github.com/spf13/cobra"
 
 	"shoal/agent"
@@ -20,14 +18,7 @@ there, and says who reaches this machine. A running agent is asked to look itsel
 Exit status 12: nothing could be reached; 0: something was, although other things may need mending.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := c.agentConfig()
-			if err != nil {
-				return err
-			}
-			cfg.Logger = c.log() // a person reads this, not a journal
-			ctx, cancel := c.withTimeout(cmd.Context(), 0)
-			defer cancel()
-			x, err := agent.ExamineNetwork(ctx, cfg)
+			x, err := askAgent(cmd.Context(), c, agent.ExamineNetwork)
 			if err != nil {
 				return err
 			}
@@ -39,13 +30,7 @@ Exit status 12: nothing could be reached; 0: something was, although other thing
 				*agent.NetworkExamined
 				Exit int `json:"exit"`
 			}{x, status}
-			if err := c.print("shoal.doctor-network/v1", out, func(w io.Writer) { writeExamined(w, &x.Examined) }); err != nil {
-				return err
-			}
-			if status != 0 {
-				return exitStatus(status)
-			}
-			return nil
+			return c.tellExamined("shoal.doctor-network/v1", out, &x.Examined, status)
 		},
 	}
 }

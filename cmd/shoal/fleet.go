@@ -15,7 +15,6 @@ import (
 
 	"shoal/internal/fault"
 	"shoal/manifest"
-	"shoal/publisher"
 	"shoal/publisher/fleet"
 )
 
@@ -35,11 +34,7 @@ These commands work beside a running serve, as the user it runs as, and without 
 
 // withFleet does something with what the fleet reported.
 func (c *cli) withFleet(ctx context.Context, do func(fleet.Fleet) error) error {
-	cfg, err := c.publisherConfig()
-	if err != nil {
-		return err
-	}
-	p, err := publisher.Open(cfg)
+	p, err := c.publisher()
 	if err != nil {
 		return err
 	}

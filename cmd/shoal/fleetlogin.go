@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"shoal/publisher"
 )
 
 func newFleetLoginCmd(c *cli) *cobra.Command {
@@ -22,11 +20,7 @@ log out, twelve hours at most. It takes a running serve, and the user that runs 
 programs, there are tokens: ui.tokens_file in publisher.yaml.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := c.publisherConfig()
-			if err != nil {
-				return err
-			}
-			p, err := publisher.Open(cfg)
+			p, err := c.publisher()
 			if err != nil {
 				return err
 			}

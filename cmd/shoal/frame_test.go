@@ -204,7 +204,7 @@ func TestExitStatus(t *testing.T) {
 			root := newRootCmd(c)
 			probe := &cobra.Command{Use: "probe", RunE: func(*cobra.Command, []string) error { return r.err }}
 			root.AddCommand(probe)
-			finish(c, probe)
+			c.finish(probe)
 			if got := c.execute(r.ctx, root, []string{"probe"}); got != r.want {
 				t.Errorf("exit status %d, want %d (%s)", got, r.want, errOut)
 			}

@@ -76,7 +76,6 @@ func newHelpCmd() *cobra.Command {
 		Short: "Show what a command does",
 		Example: `  shoal help publish
   shoal help agent join`,
-		GroupID: groupTools,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			found, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 {

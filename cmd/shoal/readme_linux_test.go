@@ -49,8 +49,10 @@ func runSession(t *testing.T, page string, least int) {
 	dir := t.TempDir()
 	cmd := exec.Command("bash", "-c", script.String())
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+filepath.Join(dir, "config"), "XDG_STATE_HOME="+filepath.Join(dir, "states"), "NO_PROXY=*",
-		"SHOAL_SOURCES_LAN_ENABLED=false", "SHOAL_SERVE_LAN_ENABLED=false")
+	cmd.Env = os.Environ()
+	for name, value := range apart(dir) {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
 	talk, err := os.Create(filepath.Join(dir, "stderr"))
 	if err != nil {
 		t.Fatal(err)

@@ -40,13 +40,9 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
-			// Nothing of the machine's own configuration may reach a story.
-			env.Setenv("HOME", env.WorkDir)
-			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "config"))
-			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state"))
-			env.Setenv("SHOAL_SOURCES_LAN_ENABLED", "false") // nor anything of a story the machine's networks
-			env.Setenv("SHOAL_SERVE_LAN_ENABLED", "false")
-			env.Setenv("NO_PROXY", "*")
+			for name, value := range apart(env.WorkDir) {
+				env.Setenv(name, value)
+			}
 			env.Setenv("PLATFORM", runtime.GOOS+"/"+runtime.GOARCH)
 			return nil
 		},
@@ -60,6 +56,19 @@ func TestScripts(t *testing.T) {
 		},
 		RequireUniqueNames: true,
 	})
+}
+
+// apart is the environment that keeps a story to its directory: nothing of the machine's
+// own configuration reaches it, and nothing of it the machine's networks.
+func apart(dir string) map[string]string {
+	return map[string]string{
+		"HOME":                      dir,
+		"XDG_CONFIG_HOME":           filepath.Join(dir, "config"),
+		"XDG_STATE_HOME":            filepath.Join(dir, "state"),
+		"SHOAL_SOURCES_LAN_ENABLED": "false",
+		"SHOAL_SERVE_LAN_ENABLED":   "false",
+		"NO_PROXY":                  "*",
+	}
 }
 
 // exits runs a program and checks its exit status: exits STATUS PROGRAM ARG...
