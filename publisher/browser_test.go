@@ -64,7 +64,10 @@ func browse(t *testing.T) *chromium {
 	t.Cleanup(end)
 	c := &chromium{t: t}
 	ctx, stop := chromedp.NewContext(alloc)
-	t.Cleanup(stop)
+	t.Cleanup(func() {
+		chromedp.Cancel(ctx) // which waits until the browser writes no more
+		stop()
+	})
 	c.ctx = ctx
 	chromedp.ListenTarget(ctx, func(e any) {
 		c.mu.Lock()

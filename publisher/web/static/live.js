@@ -4,6 +4,7 @@
   const live = document.getElementById("live");
   const parts = () => document.querySelectorAll("[data-live]");
   if (!live || parts().length === 0 || !window.EventSource) return;
+  const names = (d) => Array.from(d.querySelectorAll("[data-live]"), (p) => p.id).join();
   const targets = "a, button, summary, input, select";
   let busy = false, again = false;
 
@@ -11,6 +12,10 @@
     const open = new Set(Array.from(old.querySelectorAll("details[open]"), (d) => d.id));
     for (const d of now.querySelectorAll("details")) d.open = open.has(d.id);
     if (old.outerHTML === now.outerHTML) return;
+    for (const box of old.querySelectorAll("form input[name]:not([type=hidden])")) {
+      const same = now.querySelector(`form[action="${CSS.escape(box.form.getAttribute("action"))}"] [name="${CSS.escape(box.name)}"]`);
+      if (same) same.value = box.value;
+    }
     const at = Array.from(old.querySelectorAll(targets)).indexOf(document.activeElement);
     const scrolled = Array.from(old.querySelectorAll(".scroll"), (s) => s.scrollLeft);
     old.replaceWith(now);
@@ -29,10 +34,8 @@
       if (answer.status === 401) { location.reload(); return; }
       if (answer.ok) {
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-        for (const old of parts()) {
-          const now = page.getElementById(old.id);
-          if (now) put(old, document.adoptNode(now));
-        }
+        if (names(page) !== names(document)) { location.reload(); return; } // there is a channel more, or less
+        for (const old of parts()) put(old, document.adoptNode(page.getElementById(old.id)));
         live.textContent = "Live";
       }
     } catch (e) {
