@@ -2,9 +2,9 @@
 // bill of materials, a deb and an rpm for each platform, one OCI image, and the hashes of
 // it all, signed where a key is given.
 //
-// The same programs make the same files, byte for byte, wherever and whenever it runs; only
-// an rpm says on which host it was made. What is in a file's name, and every date, is what
-// the programs themselves say of the commit they were built from.
+// The same programs make the same files, byte for byte, wherever, on whatever machine and
+// whenever it runs. What is in a file's name, and every date, is what the programs themselves
+// say of the commit they were built from.
 //
 //	dist [-key FILE] [-packages deb,rpm] DIR
 //

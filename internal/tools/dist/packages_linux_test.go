@@ -102,6 +102,9 @@ func checkDeb(t *testing.T, deb string) {
 // checkRPM installs the package under a root of its own, where rpm is.
 func checkRPM(t *testing.T, rpm string) {
 	needs(t, "rpm")
+	if host := command(t, ".", nil, "rpm", "--query", "--package", "--queryformat", "%{BUILDHOST}", "--nosignature", rpm); host != "reproducible" {
+		t.Errorf("it says that it was made on %q", host)
+	}
 	root := t.TempDir()
 	// Its scripts want a shell, which is not in that root.
 	command(t, ".", nil, "rpm", "--root", root, "--install", "--nodeps", "--noscripts", "--nosignature", rpm)
