@@ -42,15 +42,17 @@ type job struct {
 	done   chan struct{} // closed when the owner has taken the result
 	err    error         // how it ended; read after done
 
-	mu   sync.Mutex // guards what follows
-	last Progress
-	subs []func(Progress)
+	mu    sync.Mutex // guards what follows
+	last  Progress
+	spent *stopwatch // of an update
+	subs  []func(Progress)
 }
 
 // tell passes progress on to whoever watches.
 func (j *job) tell(change func(*Progress)) Progress {
 	j.mu.Lock()
 	change(&j.last)
+	j.spent.enter(j.last.State)
 	p, subs := j.last, j.subs
 	j.mu.Unlock()
 	for _, sub := range subs {
@@ -67,6 +69,13 @@ func (j *job) watch(f func(Progress)) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.subs = append(j.subs[:len(j.subs):len(j.subs)], f)
+}
+
+// phases is how long an update has been in which state.
+func (j *job) phases() []Phase {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.spent.phases()
 }
 
 // state is how far the job is.
@@ -168,6 +177,7 @@ func (a *Agent) progressed(j *job, p Progress) {
 	if j.revert == nil {
 		u := j.app.status.Update
 		u.Done, u.Bytes, u.Seconds = p.Done, p.Bytes, a.cfg.Clock().Sub(u.Began).Seconds()
+		u.Phases = j.phases()
 		doing = "installing " + p.Version
 	}
 	switch p.State {
@@ -180,7 +190,7 @@ func (a *Agent) progressed(j *job, p Progress) {
 // begin starts the update that d decided on. Only the owner calls it.
 func (a *Agent) begin(app *app, d decision, c Choice) *job {
 	version := d.held.Manifest.Release.Version
-	j := &job{app: app, choice: c, decision: d, last: Progress{
+	j := &job{app: app, choice: c, decision: d, spent: newStopwatch(a.cfg.Clock), last: Progress{
 		App: app.cfg.Name, Channel: app.cfg.Channel, Version: version,
 		State: manifest.StateDownloading, Total: d.payload.Length,
 	}}
@@ -268,7 +278,7 @@ func (a *Agent) finish(j *job, r apply.Result, err error) {
 	}
 	u := app.status.Update
 	j.tell(func(p *Progress) { u.Done, u.Bytes = p.Done, p.Bytes })
-	u.Seconds = a.cfg.Clock().Sub(u.Began).Seconds()
+	u.Seconds, u.Phases = a.cfg.Clock().Sub(u.Began).Seconds(), j.phases()
 	app.retries++
 	app.trouble = nil
 	if err == nil {

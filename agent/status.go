@@ -112,7 +112,8 @@ type UpdateStatus struct {
 	Done    int64     `json:"done"`
 	Bytes   Bytes     `json:"bytes"`
 	Began   time.Time `json:"began"`
-	Seconds float64   `json:"seconds"` // from the decision to its end
+	Seconds float64   `json:"seconds"`          // from the decision to its end
+	Phases  []Phase   `json:"phases,omitempty"` // of those seconds
 }
 
 // Bytes counts payload bytes by where they came from.

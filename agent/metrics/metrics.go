@@ -126,7 +126,7 @@ var (
 	checkOK  = desc("agent_last_check_ok", "1 if that went well.", "channel")
 	blocked  = desc("update_blocked", "1 for the reason for which an app does not go on.", "channel", "code")
 	received = desc("update_received_bytes", "Payload of the update under way or the last one, by where it came from.", "channel", "source")
-	took     = desc("update_duration_seconds", "How long the update under way or the last one has taken, from the decision.", "channel")
+	took     = desc("update_duration_seconds", "How long the update under way or the last one was in each of its states.", "channel", "phase")
 	given    = desc("bytes_total", "Payload given to other machines since the agent started.", "channel", "dir")
 	peers    = desc("agent_peers", "Machines that the release is exchanged with now.", "channel")
 )
@@ -186,7 +186,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			gauge(received, float64(u.Bytes.WAN), name, "wan")
 			gauge(received, float64(u.Bytes.Origin), name, "origin")
 			gauge(received, float64(u.Bytes.Webseed), name, "webseed")
-			gauge(took, u.Seconds, name)
+			for _, p := range u.Phases {
+				gauge(took, p.Seconds, name, string(p.State))
+			}
 		}
 		ch <- prometheus.MustNewConstMetric(given, prometheus.CounterValue, float64(a.Given), name, "up")
 		gauge(peers, float64(a.Peers), name)

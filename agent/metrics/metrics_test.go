@@ -23,7 +23,9 @@ func status() *agent.Status {
 	return &agent.Status{Version: "1.0.0", RootExpires: time.Unix(2000000000, 0), Apps: []agent.AppStatus{{
 		App: "acme", Channel: "stable", State: manifest.StateHeld, Version: "2.4.0", Sequence: 42, Expires: time.Unix(1900000000, 0),
 		Why: &agent.Why{Code: fault.Held}, LastCheck: &agent.CheckStatus{At: time.Unix(1800000000, 0), Code: fault.Same},
-		Update: &agent.UpdateStatus{Bytes: agent.Bytes{LAN: 900, Origin: 100}, Seconds: 4.5}, Given: 7,
+		Update: &agent.UpdateStatus{Bytes: agent.Bytes{LAN: 900, Origin: 100}, Seconds: 4.5, Phases: []agent.Phase{
+			{State: manifest.StateDownloading, Seconds: 3.5}, {State: manifest.StateConfirming, Seconds: 1},
+		}}, Given: 7,
 	}}}
 }
 
@@ -32,7 +34,8 @@ var wanted = []string{
 	`shoal_manifest_expiry_timestamp_seconds{channel="acme/stable"} 1.9e+09`,
 	`shoal_update_blocked{channel="acme/stable",code="held"} 1`,
 	`shoal_update_received_bytes{channel="acme/stable",source="lan"} 900`,
-	`shoal_update_duration_seconds{channel="acme/stable"} 4.5`,
+	`shoal_update_duration_seconds{channel="acme/stable",phase="downloading"} 3.5`,
+	`shoal_update_duration_seconds{channel="acme/stable",phase="confirming"} 1`,
 	`shoal_agent_last_check_ok{channel="acme/stable"} 1`,
 	`shoal_bytes_total{channel="acme/stable",dir="up"} 7`,
 }
