@@ -19,11 +19,11 @@ func newAgentCmd(c *cli) *cobra.Command {
 		Example: `  shoal agent join 'shoal:join?repo=sha256:...' --target /opt/acme/acme
   shoal agent status`,
 	}
+	cmd.AddCommand(setupCmds(c)...)
 	cmd.AddCommand(
-		newAgentJoinCmd(c), newAgentRunCmd(c), newAgentStatusCmd(c), newAgentPeersCmd(c), newAgentCheckCmd(c),
-		newAgentUpdateCmd(c), newAgentImportCmd(c), newAgentExportCmd(c), newAgentRevertCmd(c), newAgentHoldCmd(c), newAgentPauseCmd(c), newAgentResumeCmd(c),
-		newAgentPinCmd(c), newAgentUnpinCmd(c), newAgentLogCmd(c), newAgentCacheCmd(c), newAgentInstallCmd(c), newAgentUninstallCmd(c),
-		newAgentLeaveCmd(c), newAgentUnbanCmd(c), newAgentInitCmd(c),
+		newAgentRunCmd(c), newAgentStatusCmd(c), newAgentPeersCmd(c), newAgentCheckCmd(c), newAgentUpdateCmd(c), newAgentImportCmd(c),
+		newAgentExportCmd(c), newAgentRevertCmd(c), newAgentHoldCmd(c), newAgentPauseCmd(c), newAgentResumeCmd(c), newAgentPinCmd(c),
+		newAgentUnpinCmd(c), newAgentLogCmd(c), newAgentCacheCmd(c), newAgentUnbanCmd(c), newAgentInitCmd(c),
 	)
 	return cmd
 }

@@ -32,7 +32,7 @@ A bundle that is older than what this machine trusts is refused, and importing o
 				return err
 			}
 			return c.withAgent(cmd.Context(), cfg, func(ctx context.Context, h agent.Handle) error {
-				lines := progressLines{c: c, last: map[string]shownProgress{}}
+				lines := newProgress(c)
 				updated, err := h.Import(ctx, path, lines.show)
 				if err != nil {
 					return err

@@ -2,11 +2,12 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 
 	"shoal/agent/self"
 )
@@ -44,11 +45,14 @@ func TestInstallDryRun(t *testing.T) {
 			c.getenv = func(name string) string {
 				return map[string]string{"XDG_CONFIG_HOME": home, "HOME": home}[name]
 			}
-			args := []string{"agent", "install", "--dry-run"}
+			args := []string{"install", "--dry-run"}
 			if r.name == "own-state" {
 				args = append(args, "--state", "/srv/state")
 			}
-			c.execute(context.Background(), newRootCmd(c), args)
+			root := &cobra.Command{Use: "shoal"}
+			root.AddCommand(newAgentInstallCmd(c))
+			c.frame(root)
+			c.execute(t.Context(), root, args)
 			for _, want := range r.has {
 				if !strings.Contains(out.String(), want) {
 					t.Errorf("without %q:\n%s", want, out.String())

@@ -56,7 +56,7 @@ there stays. The answer is that of agent check --once.`,
 				if !wait && !h.Serving() {
 					return usagef("no agent is running that would go on: --wait=false needs one").Do("shoal agent run")
 				}
-				lines := progressLines{c: c, last: map[string]shownProgress{}}
+				lines := newProgress(c)
 				updated, err := h.Update(ctx, apps, choice, wait, lines.show)
 				if err != nil {
 					return err
@@ -115,6 +115,11 @@ func sources(u *agent.UpdateStatus) string {
 	}
 	return fmt.Sprintf("%s: lan %s, wan %s, origin %s, webseed %s, in %.1f s",
 		size(u.Length), size(b.LAN), size(b.WAN), size(b.Origin), size(b.Webseed), u.Seconds)
+}
+
+// newProgress returns what shows progress on the way of c.
+func newProgress(c *cli) *progressLines {
+	return &progressLines{c: c, last: map[string]shownProgress{}}
 }
 
 // progressLines shows progress as lines: when the state changes, and at most every few

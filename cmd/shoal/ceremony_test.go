@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -116,8 +117,7 @@ func TestCeremonyPageNamesCommandsThatExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, _, _ := newTestCLI(t)
-	root := newRootCmd(c)
+	root := wholeTree()
 	found := 0
 	for _, m := range regexp.MustCompile("`shoal ([a-z][^`]*)`").FindAllStringSubmatch(strings.ReplaceAll(string(page), "\n", " "), -1) {
 		found++
@@ -132,11 +132,11 @@ func TestCeremonyPageNamesCommandsThatExist(t *testing.T) {
 func TestSignersAreAsked(t *testing.T) {
 	dir := t.TempDir()
 	sh := func(stdin string, args ...string) (int, string) {
-		c, _, errOut := newTestCLI(t)
-		c.std.in = strings.NewReader(stdin)
-		c.std.out = &bytes.Buffer{}
+		var said bytes.Buffer
+		c := newCLI(stdio{in: strings.NewReader(stdin), out: io.Discard, err: &said})
+		c.getenv = func(string) string { return "" }
 		c.inTTY, c.errTTY = true, true
-		return c.execute(t.Context(), newRootCmd(c), args), errOut.String()
+		return c.execute(t.Context(), newRootCmd(c), args), said.String()
 	}
 	at := func(name string) string { return filepath.Join(dir, name) }
 	for _, k := range []string{"root", "spare", "ann"} {

@@ -165,10 +165,7 @@ func newConfigSchemaCmd(c *cli) *cobra.Command {
 			if err != nil {
 				return fault.New(fault.IO, "making the schema: %w", err)
 			}
-			// The schema is itself the data: it has the form of its own standard in every
-			// form of output.
-			c.printed = true
-			_, err = c.std.out.Write(text)
+			_, err = c.data().Write(text)
 			return err
 		},
 	}

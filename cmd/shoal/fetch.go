@@ -50,7 +50,7 @@ it from standard input. --seed goes on giving the file to peers until it is inte
 				return err
 			}
 			cfg.Listen = listen
-			lines := progressLines{c: c, last: map[string]shownProgress{}}
+			lines := newProgress(c)
 			req.Tell = func(f holder.Fetched, p acquire.Progress) {
 				lines.show(agent.Progress{App: f.App, Version: f.Version, State: manifest.StateDownloading,
 					Done: p.Done, Total: f.Length, Rate: p.Rate, Peers: p.Peers})

@@ -30,21 +30,11 @@ func newFleetExportCmd(c *cli) *cobra.Command {
 		ValidArgs: []string{"csv", "jsonl"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.withFleet(cmd.Context(), func(f fleet.Fleet) error {
-				c.printed = true
+				out := c.data() // even when there is no machine
 				if args[0] == "jsonl" {
-					return eachAgent(cmd.Context(), f, fleet.Query{}, func(a *fleet.Agent) error {
-						raw, err := marshal(a)
-						if err != nil {
-							return err
-						}
-						b, err := render(formatJSONL, "shoal.agent/v1", raw)
-						if err == nil {
-							_, err = c.std.out.Write(b)
-						}
-						return err
-					})
+					return eachAgent(cmd.Context(), f, fleet.Query{}, func(a *fleet.Agent) error { return c.printLine("shoal.agent/v1", a) })
 				}
-				w := csv.NewWriter(c.std.out)
+				w := csv.NewWriter(out)
 				if err := w.Write(csvHead); err != nil {
 					return err
 				}

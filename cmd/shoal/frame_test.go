@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -22,121 +20,6 @@ func newTestCLI(t *testing.T) (c *cli, out, errOut *bytes.Buffer) {
 	c = newCLI(stdio{in: strings.NewReader(""), out: out, err: errOut})
 	c.getenv = func(string) string { return "" }
 	return c, out, errOut
-}
-
-func TestEveryCodeHasAPageAndEveryPageACode(t *testing.T) {
-	for _, row := range fault.Table {
-		text, err := explanation(row.Code)
-		if err != nil {
-			t.Errorf("code %q has no page: %v", row.Code, err)
-		} else if len(text) < 60 {
-			t.Errorf("the page of %q says next to nothing: %q", row.Code, text)
-		}
-		for line := range strings.SplitSeq(text, "\n") {
-			if len(line) > 100 {
-				t.Errorf("the page of %q has a line of %d characters: %q", row.Code, len(line), line)
-			}
-		}
-	}
-	entries, err := explanations.ReadDir("explain")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		code, _ := strings.CutSuffix(e.Name(), ".md")
-		if _, ok := fault.Lookup(fault.Code(code)); !ok {
-			t.Errorf("page %q is of no code", e.Name())
-		}
-	}
-}
-
-// A page that names a command that is not there sends its reader into the next error.
-func TestPagesNameCommandsThatExist(t *testing.T) {
-	c, _, _ := newTestCLI(t)
-	root := newRootCmd(c)
-	quoted := regexp.MustCompile("`shoal ([^`]*)`")
-	found := 0
-	for _, row := range fault.Table {
-		text, err := explanation(row.Code)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range quoted.FindAllStringSubmatch(strings.ReplaceAll(text, "\n", " "), -1) {
-			found++
-			checkCommandLine(t, root, "the page of "+string(row.Code), m[1])
-		}
-	}
-	if found < 20 {
-		t.Errorf("only %d commands found in the pages", found)
-	}
-}
-
-// checkCommandLine fails when a command line of a text names a command or a flag that
-// does not exist.
-func checkCommandLine(t *testing.T, root *cobra.Command, where, line string) {
-	t.Helper()
-	words := strings.Fields(line)
-	cmd, rest, err := root.Find(words)
-	if err != nil || (cmd.HasSubCommands() && len(rest) > 0 && !strings.HasPrefix(rest[0], "-")) {
-		t.Errorf("%s names %q, which is no command", where, "shoal "+line)
-		return
-	}
-	for _, word := range words {
-		name, isFlag := strings.CutPrefix(word, "--")
-		name, _, _ = strings.Cut(name, "=")
-		if isFlag && name != "" && cmd.Flags().Lookup(name) == nil && cmd.InheritedFlags().Lookup(name) == nil {
-			t.Errorf("%s names %q: %q has no flag --%s", where, "shoal "+line, cmd.CommandPath(), name)
-		}
-	}
-}
-
-func TestHelpTexts(t *testing.T) {
-	c, _, _ := newTestCLI(t)
-	root := newRootCmd(c)
-	for cmd := range commands(root) {
-		if cmd.Hidden || cmd.Name() == "help" && cmd.Parent() != root {
-			continue
-		}
-		path := cmd.CommandPath()
-		if n := len([]rune(cmd.Short)); n < 10 || n > 80 || strings.HasSuffix(cmd.Short, ".") {
-			t.Errorf("%s: its line %q should be 10 to 80 characters without a full stop", path, cmd.Short)
-		}
-		lines := slices.DeleteFunc(strings.Split(cmd.Example, "\n"), func(s string) bool { return strings.TrimSpace(s) == "" })
-		if len(lines) < 2 {
-			t.Errorf("%s: %d lines of examples, want two or more", path, len(lines))
-		}
-		for _, line := range lines {
-			if !strings.HasPrefix(line, "  ") || !strings.Contains(line, "shoal ") {
-				t.Errorf("%s: example %q should be a shoal command, indented by two spaces", path, line)
-				continue
-			}
-			_, example, _ := strings.Cut(line, "shoal ")
-			if end := strings.IndexAny(example, ";>)|"); end >= 0 {
-				example = example[:end]
-			}
-			checkCommandLine(t, root, "the help of "+path, example)
-		}
-		if !cmd.HasSubCommands() && cmd.RunE == nil {
-			t.Errorf("%s has no RunE: its errors could have no code", path)
-		}
-		if cmd.Parent() == root && cmd.GroupID == "" {
-			t.Errorf("%s is in no group of the help text", path)
-		}
-	}
-}
-
-// commands yields root and everything below it.
-func commands(root *cobra.Command) func(yield func(*cobra.Command) bool) {
-	return func(yield func(*cobra.Command) bool) {
-		queue := []*cobra.Command{root}
-		for len(queue) > 0 {
-			cmd := queue[0]
-			queue = append(queue[1:], cmd.Commands()...)
-			if !yield(cmd) {
-				return
-			}
-		}
-	}
 }
 
 func TestErrorsSayWhatIsWrongAndWhatToDo(t *testing.T) {
@@ -201,10 +84,9 @@ func TestExitStatus(t *testing.T) {
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
 			c, out, errOut := newTestCLI(t)
-			root := newRootCmd(c)
-			probe := &cobra.Command{Use: "probe", RunE: func(*cobra.Command, []string) error { return r.err }}
-			root.AddCommand(probe)
-			c.finish(probe)
+			root := &cobra.Command{Use: "shoal"}
+			root.AddCommand(&cobra.Command{Use: "probe", RunE: func(*cobra.Command, []string) error { return r.err }})
+			c.frame(root)
 			if got := c.execute(r.ctx, root, []string{"probe"}); got != r.want {
 				t.Errorf("exit status %d, want %d (%s)", got, r.want, errOut)
 			}

@@ -31,7 +31,7 @@ signed byte for byte by as many people as root asks for; then shoal publish --en
 }
 
 func newManifestDraftCmd(c *cli) *cobra.Command {
-	var f publishFlags
+	var f releaseFlags
 	var out string
 	cmd := &cobra.Command{
 		Use:   "draft --version V FILE...",
@@ -79,7 +79,7 @@ signed and nothing is published. The flags are those of shoal publish.`,
 			return c.printDocument("shoal.manifest_draft/v1", result, payload, out, func(w io.Writer) { writeChanges(w, changes) })
 		},
 	}
-	f.draftFlags(cmd)
+	f.register(cmd)
 	cmd.Flags().StringVar(&out, "out", "", "write the draft to `FILE` instead of standard output")
 	return required(cmd, "version")
 }
@@ -304,8 +304,7 @@ unique names or order, it cannot say. Without a name it is the manifest's.`,
 			if err != nil {
 				return err
 			}
-			c.printed = true
-			_, err = c.std.out.Write(text)
+			_, err = c.data().Write(text)
 			return err
 		},
 	}

@@ -66,6 +66,27 @@ func (c *cli) print(schema string, v any, text func(w io.Writer)) error {
 	return c.printObject(schema, raw)
 }
 
+// printLine writes v as a line of jsonl, whatever form -o asks for.
+func (c *cli) printLine(schema string, v any) error {
+	raw, err := marshal(v)
+	if err != nil {
+		return err
+	}
+	b, err := render(formatJSONL, schema, raw)
+	if err != nil {
+		return err
+	}
+	_, err = c.data().Write(b)
+	return err
+}
+
+// data is standard output for what has a form of its own, such as a schema, and keeps it
+// whatever -o asks for.
+func (c *cli) data() io.Writer {
+	c.printed = true
+	return c.std.out
+}
+
 func (c *cli) printObject(schema string, raw []byte) error {
 	b, err := render(c.flags.output, schema, raw)
 	if err != nil {

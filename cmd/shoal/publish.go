@@ -23,19 +23,17 @@ import (
 
 const maxNotesFile = 64 << 10 // of which a manifest takes 4 KiB; more is another kind of file
 
-// publishFlags are what "shoal publish" is told.
-type publishFlags struct {
+// releaseFlags say what a release is.
+type releaseFlags struct {
 	publisher.PublishRequest
-	app, channel, notes, envelope, data string
-	platforms, attach                   []string
-	keys, block, unblock                []string
-	critical, security                  bool
-	expires                             units.Duration
-	plan                                planFlags
+	app, channel, notes               string
+	platforms, attach, block, unblock []string
+	critical, security                bool
+	expires                           units.Duration
+	plan                              planFlags
 }
 
-// draftFlags are those that say what a release is.
-func (f *publishFlags) draftFlags(cmd *cobra.Command) {
+func (f *releaseFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVar(&f.Version, "version", "", "the release's `VERSION`")
 	fl.StringVar(&f.channel, "channel", "", "`CHANNEL`, or APP/CHANNEL; may be left out where there is one")
@@ -55,6 +53,13 @@ func (f *publishFlags) draftFlags(cmd *cobra.Command) {
 	f.plan.register(cmd)
 	fl.BoolVar(&f.Start, "start", false, "let the rollout begin at once; without, it is signed paused")
 	cmd.MarkFlagsMutuallyExclusive("security", "critical")
+}
+
+// publishFlags are what "shoal publish" is told.
+type publishFlags struct {
+	releaseFlags
+	envelope, data string
+	keys           []string
 }
 
 func newPublishCmd(c *cli) *cobra.Command {
@@ -97,7 +102,7 @@ left in this directory for the next signer.`,
 			return c.print("shoal.publish/v1", res, func(w io.Writer) { c.writePublish(w, res) })
 		},
 	}
-	f.draftFlags(cmd)
+	f.register(cmd)
 	fl := cmd.Flags()
 	fl.StringArrayVar(&f.keys, "key", nil, "sign with this key: `REF`; may be given again; by default the configured ones")
 	fl.BoolVar(&f.DryRun, "dry-run", false, "check everything, sign and change nothing")
@@ -136,7 +141,7 @@ func (c *cli) publish(ctx context.Context, p *publisher.Publisher, cfg publisher
 }
 
 // request is what the flags ask for.
-func (f *publishFlags) request(p *publisher.Publisher, args []string) (publisher.PublishRequest, error) {
+func (f *releaseFlags) request(p *publisher.Publisher, args []string) (publisher.PublishRequest, error) {
 	req := f.PublishRequest
 	req.Expires, req.Plan = f.expires.Duration(), f.plan.plan()
 	if err := f.plan.check(); err != nil {

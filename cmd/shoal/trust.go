@@ -88,7 +88,7 @@ func (c *cli) rootBefore(ctx context.Context, file string, from []string, lock b
 // signRequest asks for signatures with the keys refs, or else the configured ones.
 func (c *cli) signRequest(file string, refs, configured []string) ceremony.SignRequest {
 	return ceremony.SignRequest{
-		File: file, Show: c.showReview, Confirm: c.confirm,
+		File: file, Show: func(r *ceremony.Review) { c.showReview(r) }, Confirm: c.confirm,
 		Keys: func(ctx context.Context) ([]keys.Signer, error) { return c.openSigners(ctx, refs, configured) },
 	}
 }
