@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"shoal/internal/contextio"
 	"shoal/internal/fault"
 	"shoal/manifest"
 	"shoal/manifest/tree"
@@ -138,7 +139,7 @@ func findAttached(ctx context.Context, want manifest.Attachment, files []string)
 
 func sumFile(ctx context.Context, f *os.File) (int64, manifest.Digest, error) {
 	h := sha256.New()
-	n, err := io.Copy(h, untilEnd{ctx, f})
+	n, err := io.Copy(h, contextio.Reader(ctx, f))
 	return n, manifest.Digest(h.Sum(nil)), err
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"shoal/internal/archive"
+	"shoal/internal/contextio"
 	"shoal/internal/fault"
 	"shoal/manifest"
 )
@@ -18,7 +19,7 @@ func (bs builds) checkTrees(ctx context.Context) error {
 			continue
 		}
 		r := io.NewSectionReader(b.file, 0, b.artifact.Length)
-		_, err := archive.Walk(untilEnd{ctx, r}, func(archive.Entry, io.Reader) error { return ctx.Err() })
+		_, err := archive.Walk(contextio.Reader(ctx, r), func(archive.Entry, io.Reader) error { return ctx.Err() })
 		var bad *fault.Error
 		if errors.As(err, &bad) {
 			return bad.Line("the file is %q", b.path).Line("Nothing was published.").Fact("file", b.path)
@@ -28,17 +29,4 @@ func (bs builds) checkTrees(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// untilEnd reads r until ctx ends.
-type untilEnd struct {
-	ctx context.Context // of the one reading this is made for
-	r   io.Reader
-}
-
-func (u untilEnd) Read(p []byte) (int, error) {
-	if err := u.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return u.r.Read(p)
 }

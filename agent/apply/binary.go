@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 
+	"shoal/internal/contextio"
 	"shoal/internal/fault"
 )
 
@@ -64,19 +65,7 @@ func copyAll(w io.Writer, r io.Reader) error {
 // reading reads the first n bytes of r until ctx ends. It has no WriteTo, so that
 // io.CopyBuffer keeps to its buffer.
 func reading(ctx context.Context, r io.ReaderAt, n int64) io.Reader {
-	return &contextReader{ctx, io.NewSectionReader(r, 0, n)}
-}
-
-type contextReader struct {
-	ctx context.Context // of the one copy this reader is made for
-	r   io.Reader
-}
-
-func (r *contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
+	return contextio.Reader(ctx, io.NewSectionReader(r, 0, n))
 }
 
 func (b *binary) stage(ctx context.Context, j *journal, src io.ReaderAt, kept string) error {

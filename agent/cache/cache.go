@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 
+	"shoal/internal/contextio"
 	"shoal/internal/durable"
 	"shoal/internal/fault"
 	"shoal/manifest"
@@ -152,7 +153,7 @@ func (c *Cache) Take(ctx context.Context, r io.Reader, d manifest.Digest, length
 	if err != nil {
 		return failure(err, "copying into the cache")
 	}
-	from := &source{r: contextReader{ctx, r}}
+	from := &source{r: contextio.Reader(ctx, r)}
 	_, err = io.Copy(f, io.LimitReader(from, length+1)) // so that a longer file is seen to be longer
 	if cerr := f.Close(); err == nil {
 		err = cerr
@@ -212,7 +213,7 @@ func hashed(ctx context.Context, path string, d manifest.Digest, length int64) (
 // no more than one byte beyond length.
 func Check(ctx context.Context, r io.Reader, d manifest.Digest, length int64) error {
 	h := sha256.New()
-	n, err := io.Copy(h, io.LimitReader(contextReader{ctx, r}, length+1))
+	n, err := io.Copy(h, io.LimitReader(contextio.Reader(ctx, r), length+1))
 	if err != nil {
 		if ctx.Err() != nil {
 			return err
@@ -320,18 +321,6 @@ func failure(err error, doing string, args ...any) error {
 		code = fault.NoSpace
 	}
 	return fault.New(code, "%s: %w", fmt.Sprintf(doing, args...), err)
-}
-
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
 
 // source remembers what reading failed with: writing can fail, too.

@@ -12,6 +12,7 @@ import (
 	"strconv"
 
 	"shoal/agent/cache"
+	"shoal/internal/contextio"
 	"shoal/internal/durable"
 	"shoal/internal/fault"
 	"shoal/manifest"
@@ -93,7 +94,7 @@ func (s *session) there(ctx context.Context, out string) (bool, error) {
 		return false, nil
 	}
 	h := sha256.New()
-	if _, err := io.Copy(h, contextReader{ctx, f}); err != nil {
+	if _, err := io.Copy(h, contextio.Reader(ctx, f)); err != nil {
 		return false, ctx.Err()
 	}
 	sum := manifest.Digest(h.Sum(nil))
@@ -102,19 +103,6 @@ func (s *session) there(ctx context.Context, out string) (bool, error) {
 			Detail: fmt.Sprintf("the publisher has blocked what is at %q: %s", out, b.Reason)})
 	}
 	return sum == s.choice.SHA256, nil
-}
-
-// contextReader ends a long copy between two reads when its context ends.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
 
 // authorize asks once more, from what is on disk, whether the artifact may be used.

@@ -21,6 +21,7 @@ import (
 
 	"shoal/agent"
 	"shoal/internal/fault"
+	"shoal/internal/numbers"
 	"shoal/manifest"
 )
 
@@ -112,40 +113,25 @@ func (c *Config) Run(ctx context.Context, l net.Listener) {
 	}
 }
 
-func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("shoal_"+name, help, labels, nil)
-}
-
 var (
-	build    = desc("build_info", "The program.", "version")
-	state    = desc("agent_state", "1 for the state an app is in.", "channel", "state", "version")
-	sequence = desc("agent_sequence", "The sequence that is trusted.", "channel")
-	expiry   = desc("manifest_expiry_timestamp_seconds", "When the trusted manifest runs out of date.", "channel")
-	rootEnd  = desc("root_expiry_timestamp_seconds", "When the root runs out of date.")
-	checked  = desc("agent_last_check_timestamp_seconds", "When the sources were last asked.", "channel")
-	checkOK  = desc("agent_last_check_ok", "1 if that went well.", "channel")
-	blocked  = desc("update_blocked", "1 for the reason for which an app does not go on.", "channel", "code")
-	received = desc("update_received_bytes", "Payload of the update under way or the last one, by where it came from.", "channel", "source")
-	took     = desc("update_duration_seconds", "How long the update under way or the last one was in each of its states.", "channel", "phase")
-	given    = desc("bytes_total", "Payload given to other machines since the agent started.", "channel", "dir")
-	peers    = desc("agent_peers", "Machines that the release is exchanged with now.", "channel")
+	build    = numbers.Desc("build_info", "The program.", "version")
+	state    = numbers.Desc("agent_state", "1 for the state an app is in.", "channel", "state", "version")
+	sequence = numbers.Desc("agent_sequence", "The sequence that is trusted.", "channel")
+	expiry   = numbers.Desc("manifest_expiry_timestamp_seconds", "When the trusted manifest runs out of date.", "channel")
+	rootEnd  = numbers.Desc("root_expiry_timestamp_seconds", "When the root runs out of date.")
+	checked  = numbers.Desc("agent_last_check_timestamp_seconds", "When the sources were last asked.", "channel")
+	checkOK  = numbers.Desc("agent_last_check_ok", "1 if that went well.", "channel")
+	blocked  = numbers.Desc("update_blocked", "1 for the reason for which an app does not go on.", "channel", "code")
+	received = numbers.Desc("update_received_bytes", "Payload of the update under way or the last one, by where it came from.", "channel", "source")
+	took     = numbers.Desc("update_duration_seconds", "How long the update under way or the last one was in each of its states.", "channel", "phase")
+	given    = numbers.Desc("bytes_total", "Payload given to other machines since the agent started.", "channel", "dir")
+	peers    = numbers.Desc("agent_peers", "Machines that the release is exchanged with now.", "channel")
 )
 
 type collector struct{ status func() *agent.Status }
 
 // Names are those of the metrics that are told here.
-func Names() []string {
-	ch := make(chan *prometheus.Desc, 64)
-	(&collector{}).Describe(ch)
-	close(ch)
-	var names []string
-	for d := range ch {
-		_, rest, _ := strings.Cut(d.String(), `fqName: "`)
-		name, _, _ := strings.Cut(rest, `"`)
-		names = append(names, name)
-	}
-	return names
-}
+func Names() []string { return numbers.Names(&collector{}) }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
@@ -176,7 +162,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		if a.LastCheck != nil {
 			gauge(checked, float64(a.LastCheck.At.Unix()), name)
-			gauge(checkOK, truth(a.LastCheck.Code == fault.OK || a.LastCheck.Code == fault.Same), name)
+			gauge(checkOK, numbers.Truth(a.LastCheck.Code == fault.OK || a.LastCheck.Code == fault.Same), name)
 		}
 		if a.Why != nil {
 			gauge(blocked, 1, name, string(a.Why.Code))
@@ -193,11 +179,4 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(given, prometheus.CounterValue, float64(a.Given), name, "up")
 		gauge(peers, float64(a.Peers), name)
 	}
-}
-
-func truth(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
 }

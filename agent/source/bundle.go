@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 
+	"shoal/internal/contextio"
 	"shoal/internal/fault"
 	"shoal/manifest"
 	"shoal/manifest/bundle"
@@ -74,7 +75,7 @@ func (b *Bundle) Data(ctx context.Context, path string, offset int64) (io.ReadCl
 	if _, err := f.Seek(offset, io.SeekStart); err != nil {
 		return nil, 0, b.failure(path, err)
 	}
-	return io.NopCloser(&bundleReader{b, path, contextReader{ctx, f}}), offset, nil
+	return io.NopCloser(&bundleReader{b, path, contextio.Reader(ctx, f)}), offset, nil
 }
 
 // bundleReader says of what a read failed, as when the stick is pulled out.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"shoal/internal/contextio"
 	"shoal/internal/fault"
 )
 
@@ -25,7 +26,7 @@ func (d Dir) Document(ctx context.Context, path string, limit int64) ([]byte, er
 		return nil, err
 	}
 	defer f.Close()
-	b, err := readAtMost(contextReader{ctx, f}, limit, path, d.Name())
+	b, err := readAtMost(contextio.Reader(ctx, f), limit, path, d.Name())
 	return b, d.failure(path, err)
 }
 
@@ -42,7 +43,7 @@ func (d Dir) Data(ctx context.Context, path string, offset int64) (io.ReadCloser
 	return struct {
 		io.Reader
 		io.Closer
-	}{contextReader{ctx, f}, f}, offset, nil
+	}{contextio.Reader(ctx, f), f}, offset, nil
 }
 
 func (d Dir) open(path string) (*os.File, error) {
@@ -76,17 +77,4 @@ func (d Dir) failure(path string, err error) error {
 		return notFound(path, d.Name())
 	}
 	return unreachable("reading %q: %w", path, err).Fact("source", d.Name())
-}
-
-// contextReader ends a long copy between two reads when its context ends.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }

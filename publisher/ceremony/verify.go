@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"shoal/internal/contextio"
 	"shoal/internal/fault"
 	"shoal/manifest"
 )
@@ -210,21 +211,8 @@ func hashFile(ctx context.Context, path string) (sum manifest.Digest, n int64, e
 	}
 	defer file.Close()
 	h := sha256.New()
-	if n, err = io.Copy(h, &cancellable{ctx, file}); err != nil {
+	if n, err = io.Copy(h, contextio.Reader(ctx, file)); err != nil {
 		return sum, 0, fault.New(codeOr(err, fault.IO), "reading %q: %w", path, err)
 	}
 	return manifest.Digest(h.Sum(nil)), n, nil
-}
-
-// cancellable ends a long read when its context does.
-type cancellable struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *cancellable) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }

@@ -10,13 +10,13 @@ import (
 	"context"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"shoal/internal/numbers"
 	"shoal/manifest"
 	"shoal/publisher/access"
 	"shoal/publisher/view"
@@ -54,46 +54,31 @@ func Handler(v *view.View, guard *access.Guard) http.Handler {
 	})
 }
 
-func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("shoal_"+name, help, labels, nil)
-}
-
 var (
-	buildInfo = desc("build_info", "The program.", "version")
-	started   = desc("start_timestamp_seconds", "When the publisher began to serve.")
-	up        = desc("fleet_up", "1 if the publisher could tell how its fleet stands.")
-	agents    = desc("agents", "Apps of approved machines, by how they stand and what runs.", "channel", "state", "version")
-	machines  = desc("machines", "Machines: seen within a day, not-seen, unapproved.", "kind")
-	onTarget  = desc("agents_on_target", "Apps of machines seen within a day that run, healthy, what their channel offers.", "channel")
-	attention = desc("agents_attention", "Machines that need a look.")
-	wave      = desc("rollout_wave_agents", "Approved machines of a wave, by how they stand.", "channel", "wave", "name", "state")
-	open      = desc("rollout_wave_open", "1 if the wave is open.", "channel", "wave", "name")
-	hold      = desc("rollout_hold", "1 if the rollout is held by the beacon.", "channel")
-	paused    = desc("rollout_paused", "1 if the release keys have signed the rollout as paused.", "channel")
-	bytes     = desc("bytes_total", "Payload that this publisher gave, by way: the swarm (origin) or HTTP (webseed).", "source", "dir")
-	update    = desc("update_bytes", "Payload of each approved machine's last update, by where it came from.", "channel", "source")
-	blocked   = desc("update_blocked", "Apps of approved machines that are not healthy, by the reason.", "channel", "code")
-	expiry    = desc("manifest_expiry_timestamp_seconds", "When a channel's manifest runs out of date.", "channel")
-	rootEnd   = desc("root_expiry_timestamp_seconds", "When the root runs out of date.")
-	beaconEnd = desc("beacon_expiry_timestamp_seconds", "When a channel's beacon runs out.", "channel")
-	reports   = desc("reports_total", "Reports, by what became of them.", "result")
+	buildInfo = numbers.Desc("build_info", "The program.", "version")
+	started   = numbers.Desc("start_timestamp_seconds", "When the publisher began to serve.")
+	up        = numbers.Desc("fleet_up", "1 if the publisher could tell how its fleet stands.")
+	agents    = numbers.Desc("agents", "Apps of approved machines, by how they stand and what runs.", "channel", "state", "version")
+	machines  = numbers.Desc("machines", "Machines: seen within a day, not-seen, unapproved.", "kind")
+	onTarget  = numbers.Desc("agents_on_target", "Apps of machines seen within a day that run, healthy, what their channel offers.", "channel")
+	attention = numbers.Desc("agents_attention", "Machines that need a look.")
+	wave      = numbers.Desc("rollout_wave_agents", "Approved machines of a wave, by how they stand.", "channel", "wave", "name", "state")
+	open      = numbers.Desc("rollout_wave_open", "1 if the wave is open.", "channel", "wave", "name")
+	hold      = numbers.Desc("rollout_hold", "1 if the rollout is held by the beacon.", "channel")
+	paused    = numbers.Desc("rollout_paused", "1 if the release keys have signed the rollout as paused.", "channel")
+	bytes     = numbers.Desc("bytes_total", "Payload that this publisher gave, by way: the swarm (origin) or HTTP (webseed).", "source", "dir")
+	update    = numbers.Desc("update_bytes", "Payload of each approved machine's last update, by where it came from.", "channel", "source")
+	blocked   = numbers.Desc("update_blocked", "Apps of approved machines that are not healthy, by the reason.", "channel", "code")
+	expiry    = numbers.Desc("manifest_expiry_timestamp_seconds", "When a channel's manifest runs out of date.", "channel")
+	rootEnd   = numbers.Desc("root_expiry_timestamp_seconds", "When the root runs out of date.")
+	beaconEnd = numbers.Desc("beacon_expiry_timestamp_seconds", "When a channel's beacon runs out.", "channel")
+	reports   = numbers.Desc("reports_total", "Reports, by what became of them.", "result")
 )
 
 type collector struct{ v *view.View }
 
 // Names are those of the metrics that are told here.
-func Names() []string {
-	ch := make(chan *prometheus.Desc, 64)
-	(&collector{}).Describe(ch)
-	close(ch)
-	var names []string
-	for d := range ch {
-		_, rest, _ := strings.Cut(d.String(), `fqName: "`)
-		name, _, _ := strings.Cut(rest, `"`)
-		names = append(names, name)
-	}
-	return names
-}
+func Names() []string { return numbers.Names(&collector{}) }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
@@ -151,15 +136,15 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			continue
 		}
 		gauge(expiry, seconds(st.Expires), name)
-		gauge(hold, truth(st.Hold), name)
-		gauge(paused, truth(st.Paused), name)
+		gauge(hold, numbers.Truth(st.Hold), name)
+		gauge(paused, numbers.Truth(st.Paused), name)
 		if st.Beacon != nil {
 			gauge(beaconEnd, seconds(st.Beacon.Expires), name)
 		}
 		for j := range st.Waves {
 			w := &st.Waves[j]
 			number := strconv.Itoa(j + 1)
-			gauge(open, truth(w.Open), name, number, w.Name)
+			gauge(open, numbers.Truth(w.Open), name, number, w.Name)
 			if w.Count == nil {
 				continue
 			}
@@ -191,11 +176,4 @@ func seconds(t time.Time) float64 {
 		return 0
 	}
 	return float64(t.Unix())
-}
-
-func truth(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
 }

@@ -104,7 +104,7 @@ func TestLongBucket(t *testing.T) {
 	t.Run("again-and-prune", func(t *testing.T) {
 		p := newPress(t)
 		to, seen := s.bucket("again")
-		p.put(tree.Root(2), p.Rotate())
+		p.Put(tree.Root(2), p.Rotate())
 		p.release(1, strings.Repeat("one", 10<<20)) // in parts
 		if r := p.mustPush(to, Options{}); r.Written != 7 || r.Mirror != "s3://again/acme/v1" {
 			t.Errorf("%+v", r)

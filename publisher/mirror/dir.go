@@ -11,6 +11,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"shoal/internal/contextio"
 	"shoal/internal/durable"
 	"shoal/internal/fault"
 	"shoal/manifest/tree"
@@ -71,7 +72,7 @@ func (d Dir) Open(_ context.Context, name string) (io.ReadCloser, int64, error) 
 // Put implements [Place].
 func (d Dir) Put(ctx context.Context, name string, r io.Reader, size int64) error {
 	return d.put(name, func(f *os.File) error {
-		n, err := io.Copy(f, contextReader{ctx, io.LimitReader(r, size)})
+		n, err := io.Copy(f, contextio.Reader(ctx, io.LimitReader(r, size)))
 		if err == nil && n != size {
 			err = io.ErrUnexpectedEOF
 		}

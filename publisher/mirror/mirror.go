@@ -19,6 +19,7 @@ import (
 	"slices"
 	"syscall"
 
+	"shoal/internal/contextio"
 	"shoal/internal/fault"
 	"shoal/manifest"
 	"shoal/manifest/tree"
@@ -307,7 +308,7 @@ func (p *push) there(name string, d manifest.Digest, length int64) (bool, error)
 
 func (p *push) is(r io.Reader, d manifest.Digest, length int64) bool {
 	h := sha256.New()
-	n, err := io.Copy(h, io.LimitReader(contextReader{p.ctx, r}, length+1))
+	n, err := io.Copy(h, io.LimitReader(contextio.Reader(p.ctx, r), length+1))
 	return err == nil && n == length && manifest.Digest(h.Sum(nil)) == d
 }
 
@@ -411,17 +412,4 @@ func failure(doing string, err error) error {
 		code = fault.NotFound
 	}
 	return fault.New(code, "%s: %w", doing, err).Line("What the mirror offers is whole; the same command goes on.")
-}
-
-// contextReader ends a long copy between two reads when its context ends.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }

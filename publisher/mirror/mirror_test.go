@@ -17,79 +17,27 @@ import (
 	"shoal/manifest/manifesttest"
 	"shoal/manifest/tree"
 	"shoal/publisher/repo"
-	"shoal/swarm"
+	"shoal/publisher/repo/repotest"
 )
 
 var (
 	stable = manifesttest.Stable
-	linux  = manifest.Platform{OS: "linux", Arch: "amd64"}
+	linux  = repotest.Linux
 )
 
-// press is a publisher's repository whose keys are in the test's hands.
+// press is a publisher's repository that is pushed.
 type press struct {
-	*manifesttest.Fleet
-	*repo.Repo
+	*repotest.Press
 	t *testing.T
 }
 
-func newPress(t *testing.T) *press { return newPressOf(t, manifesttest.New(t)) }
+func newPress(t *testing.T) *press { return &press{repotest.New(t), t} }
 
-func newPressOf(t *testing.T, f *manifesttest.Fleet) *press {
-	t.Helper()
-	r, err := repo.Create(filepath.Join(t.TempDir(), "store"), f.Roots[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &press{f, r, t}
-}
+func foreign(t *testing.T) *press { return &press{repotest.Foreign(t), t} }
 
-// foreign is the press of another fleet.
-func foreign(t *testing.T) *press {
-	t.Helper()
-	f := manifesttest.New(t)
-	other := *f.Root
-	other.Fleet = "other"
-	payload, err := manifest.DraftRoot(&other)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.Roots = nil
-	f.Publish(f.Sign(manifest.TypeRoot, payload, "root-1", "root-2"))
-	return newPressOf(t, f)
-}
-
-func (p *press) put(name string, content []byte) {
-	p.t.Helper()
-	path := filepath.Join(p.Tree(), filepath.FromSlash(name))
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		p.t.Fatal(err)
-	}
-	if err := os.WriteFile(path, content, 0o644); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-// release publishes content, with its names for people.
 func (p *press) release(sequence int64, content string) {
 	p.t.Helper()
-	info, err := swarm.BuildInfo(context.Background(), strings.NewReader(content), "acme", int64(len(content)), false)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	sum, ref := manifest.Sum([]byte(content)), info.Ref()
-	a := manifesttest.Artifact("acme", linux, int64(len(content)), sum)
-	a.Payloads[0].Infohash, a.Payloads[0].InfoSHA256 = ref.Infohash, ref.InfoSHA256
-	env := p.Manifest(stable, sequence, manifesttest.WithManifest(func(m *manifest.Manifest) { m.Artifacts = []manifest.Artifact{a} }))
-	m, err := manifest.ParseEnvelope(env, manifest.TypeManifest)
-	if err != nil || m == nil {
-		p.t.Fatal(err)
-	}
-	p.put(tree.Info(ref.InfoSHA256), info.Bytes())
-	p.put(tree.Data(sum), []byte(content))
-	name := tree.Release("acme", version(sequence), linux)
-	p.put(name, []byte(content))
-	p.put(name+tree.Torrent, info.Metainfo(nil, nil))
-	p.put(tree.Manifest(stable), env)
+	p.Release(sequence, map[manifest.Platform]string{linux: content})
 }
 
 func version(sequence int64) string { return "1.0." + string(rune('0'+sequence)) }
@@ -162,7 +110,7 @@ func whole(t *testing.T, d Dir, fleet manifest.Digest) int64 {
 
 func TestPushAgainChangesNothing(t *testing.T) {
 	p := newPress(t)
-	p.put(tree.Root(2), p.Rotate())
+	p.Put(tree.Root(2), p.Rotate())
 	p.release(1, "one")
 	to := Dir(filepath.Join(t.TempDir(), "mirror"))
 	r := p.mustPush(to, Options{})
@@ -227,7 +175,7 @@ func TestWhatTheMirrorHolds(t *testing.T) {
 		{"same-number-other-content", fault.Equivocation, func(p *press, to Dir) { p.release(2, "two"); p.mustPush(to, Options{}); p.release(2, "zwei") }},
 		{"newer-root", fault.Equivocation, func(p *press, to Dir) {
 			p.release(1, "one")
-			p.put(tree.Root(2), p.Rotate())
+			p.Put(tree.Root(2), p.Rotate())
 			p.mustPush(to, Options{})
 			if err := os.Remove(filepath.Join(p.Tree(), tree.Root(2))); err != nil {
 				p.t.Fatal(err)
@@ -384,7 +332,7 @@ func diesAtEveryStep(t *testing.T, empty func() (Place, Dir)) {
 		to, seen := empty()
 		p.release(1, "one")
 		p.mustPush(to, Options{})
-		p.put(tree.Root(2), p.Rotate())
+		p.Put(tree.Root(2), p.Rotate())
 		p.release(2, "two")
 		_, err := p.push(&failing{to, steps}, Options{Prune: true})
 		offers := whole(t, seen, p.Pin())

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"shoal/internal/contextio"
 	"shoal/internal/fault"
 	"shoal/keys"
 	"shoal/manifest"
@@ -207,7 +208,7 @@ func (l *looking) payload(p *manifest.Payload) (here bool, err error) {
 		return true, nil
 	}
 	h := sha256.New()
-	if _, err := io.Copy(contextWriter{l.ctx, h}, f); err != nil {
+	if _, err := io.Copy(contextio.Writer(l.ctx, h), f); err != nil {
 		return false, err
 	}
 	if got := manifest.Digest(h.Sum(nil)); got != p.SHA256 {

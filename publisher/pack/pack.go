@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"shoal/internal/contextio"
 	"shoal/internal/durable"
 	"shoal/internal/fault"
 	"shoal/manifest"
@@ -139,7 +140,7 @@ func write(ctx context.Context, path string, files []bundle.File, fleet manifest
 			os.Remove(f.Name())
 		}
 	}()
-	if err := bundle.Write(contextWriter{ctx, f}, files); err != nil {
+	if err := bundle.Write(contextio.Writer(ctx, f), files); err != nil {
 		return nil, err
 	}
 	if err := f.Chmod(0o644); err != nil {
@@ -157,19 +158,6 @@ func write(ctx context.Context, path string, files []bundle.File, fleet manifest
 		return nil, err
 	}
 	return report, durable.Rename(f.Name(), path)
-}
-
-// contextWriter ends a long copy between two writes when its context ends.
-type contextWriter struct {
-	ctx context.Context
-	w   io.Writer
-}
-
-func (c contextWriter) Write(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.w.Write(p)
 }
 
 // failure gives an error of the operating system the code a person can act on.

@@ -3,7 +3,6 @@ package pack
 import (
 	"archive/tar"
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"os"
@@ -16,84 +15,25 @@ import (
 	"shoal/manifest/bundle"
 	"shoal/manifest/manifesttest"
 	"shoal/manifest/tree"
-	"shoal/publisher/repo"
+	"shoal/publisher/repo/repotest"
 	"shoal/swarm"
 )
 
 var (
 	stable = manifesttest.Stable
-	linux  = manifest.Platform{OS: "linux", Arch: "amd64"}
+	linux  = repotest.Linux
 	arm    = manifest.Platform{OS: "linux", Arch: "arm", Variant: "v7"}
 )
 
-// press is a publisher's repository whose keys are in the test's hands.
+// press is a publisher's repository that bundles are made of.
 type press struct {
-	*manifesttest.Fleet
-	*repo.Repo
+	*repotest.Press
 	t *testing.T
 }
 
-func newPress(t *testing.T) *press { return newPressOf(t, manifesttest.New(t)) }
+func newPress(t *testing.T) *press { return &press{repotest.New(t), t} }
 
-// foreign is the press of another fleet.
-func foreign(t *testing.T) *press {
-	t.Helper()
-	f := manifesttest.New(t)
-	other := *f.Root
-	other.Fleet = "other"
-	payload, err := manifest.DraftRoot(&other)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.Roots = nil
-	f.Publish(f.Sign(manifest.TypeRoot, payload, "root-1", "root-2"))
-	return newPressOf(t, f)
-}
-
-func newPressOf(t *testing.T, f *manifesttest.Fleet) *press {
-	t.Helper()
-	r, err := repo.Create(filepath.Join(t.TempDir(), "store"), f.Roots[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &press{f, r, t}
-}
-
-func (p *press) put(name string, content []byte) {
-	p.t.Helper()
-	path := file(p.Repo, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		p.t.Fatal(err)
-	}
-	if err := os.WriteFile(path, content, 0o644); err != nil {
-		p.t.Fatal(err)
-	}
-}
-
-// release publishes contents, by platform, and returns the manifest's envelope.
-func (p *press) release(sequence int64, contents map[manifest.Platform]string) []byte {
-	p.t.Helper()
-	var artifacts []manifest.Artifact
-	for _, platform := range []manifest.Platform{linux, arm} {
-		content, ok := contents[platform]
-		if !ok {
-			continue
-		}
-		info, err := swarm.BuildInfo(context.Background(), strings.NewReader(content), "acme", int64(len(content)), false)
-		if err != nil {
-			p.t.Fatal(err)
-		}
-		sum := manifest.Sum([]byte(content))
-		a := manifesttest.Artifact("acme", platform, int64(len(content)), sum)
-		a.Payloads[0].Infohash, a.Payloads[0].InfoSHA256 = info.Ref().Infohash, info.Ref().InfoSHA256
-		artifacts = append(artifacts, a)
-		p.put(tree.Info(info.Ref().InfoSHA256), info.Bytes())
-		p.put(tree.Data(sum), []byte(content))
-	}
-	env := p.Manifest(stable, sequence, manifesttest.WithManifest(func(m *manifest.Manifest) { m.Artifacts = artifacts }))
-	p.put(tree.Manifest(stable), env)
-	return env
-}
+func foreign(t *testing.T) *press { return &press{repotest.Foreign(t), t} }
 
 func both() map[manifest.Platform]string {
 	return map[manifest.Platform]string{linux: "for linux", arm: "for arm"}
@@ -124,9 +64,9 @@ func alone(t *testing.T, path string) {
 
 func TestCreate(t *testing.T) {
 	p := newPress(t)
-	p.put(tree.Root(2), p.Rotate())
-	env := p.release(42, both())
-	p.put(tree.Beacon(stable), p.Beacon(env))
+	p.Put(tree.Root(2), p.Rotate())
+	env := p.Release(42, both())
+	p.Put(tree.Beacon(stable), p.Beacon(env))
 	dir := t.TempDir()
 	r, err := p.create(dir)
 	if err != nil {
@@ -185,13 +125,13 @@ func TestCreateRefuses(t *testing.T) {
 		{"expired", func(p *press) { p.Now = p.Now.AddDate(0, 6, 0) }, nil, fault.Expired},
 		{"no-such-platform", nil, []manifest.Platform{linux, {OS: "plan9", Arch: "386"}}, fault.NoArtifact},
 		{"a-payload-is-gone", func(p *press) { os.Remove(file(p.Repo, tree.Data(manifest.Sum([]byte("for arm"))))) }, nil, fault.NotFound},
-		{"a-payload-has-rotted", func(p *press) { p.put(tree.Data(manifest.Sum([]byte("for arm"))), []byte("for arn")) }, nil, fault.ContentMismatch},
-		{"its-manifest-was-changed", func(p *press) { p.put(tree.Manifest(stable), []byte("{}")) }, nil, fault.Malformed},
+		{"a-payload-has-rotted", func(p *press) { p.Put(tree.Data(manifest.Sum([]byte("for arm"))), []byte("for arn")) }, nil, fault.ContentMismatch},
+		{"its-manifest-was-changed", func(p *press) { p.Put(tree.Manifest(stable), []byte("{}")) }, nil, fault.Malformed},
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
 			p := newPress(t)
-			p.release(1, both())
+			p.Release(1, both())
 			path := filepath.Join(t.TempDir(), "b")
 			if err := os.WriteFile(path, []byte("what was there"), 0o644); err != nil {
 				t.Fatal(err)
@@ -258,7 +198,7 @@ func TestVerifyRefuses(t *testing.T) {
 		{"a-directory", func(p *press, path string) { os.Remove(path); os.Mkdir(path, 0o755) }, fault.Usage},
 		{"foreign-fleet", func(p *press, path string) {
 			other := foreign(p.t)
-			other.release(1, both())
+			other.Release(1, both())
 			if _, err := other.create(path); err != nil {
 				p.t.Fatal(err)
 			}
@@ -300,7 +240,7 @@ func TestVerifyRefuses(t *testing.T) {
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
 			p := newPress(t)
-			p.release(1, both())
+			p.Release(1, both())
 			path := filepath.Join(t.TempDir(), "b.shoalbundle")
 			if _, err := p.create(path); err != nil {
 				t.Fatal(err)
@@ -319,7 +259,7 @@ func TestVerifyRefuses(t *testing.T) {
 // Looking does not need a bundle to be up to date, or to have every payload.
 func TestInspect(t *testing.T) {
 	p := newPress(t)
-	p.release(1, both())
+	p.Release(1, both())
 	path := filepath.Join(t.TempDir(), "b.shoalbundle")
 	if _, err := p.create(path, linux); err != nil {
 		t.Fatal(err)

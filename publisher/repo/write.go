@@ -15,6 +15,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"shoal/internal/contextio"
 	"shoal/internal/durable"
 	"shoal/internal/fault"
 	"shoal/manifest"
@@ -286,19 +287,6 @@ func mkdirAll(dir string) error {
 
 func hash(ctx context.Context, f io.Reader) (sum manifest.Digest, n int64, err error) {
 	h := sha256.New()
-	n, err = io.Copy(h, &contextReader{ctx, f})
+	n, err = io.Copy(h, contextio.Reader(ctx, f))
 	return manifest.Digest(h.Sum(nil)), n, err
-}
-
-// contextReader ends a long copy when its context does.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
