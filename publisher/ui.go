@@ -216,7 +216,11 @@ func (u *ui) run(ctx context.Context) {
 	}
 }
 
-const loginCommand = "ui-login"
+// What the control socket of Serve offers for the fleet page.
+const (
+	loginCommand    = "ui-login"
+	watchersCommand = "ui-watchers" // how many browsers follow it
+)
 
 // page is where the fleet page is, for a browser on this machine.
 func (s Serving) page() string {
@@ -237,7 +241,7 @@ func (u *ui) loginURL(s Serving, role access.Role) string {
 
 // commands are what the control socket offers for it: who can open that owns the store.
 func (u *ui) commands(s Serving) map[string]control.Command {
-	return map[string]control.Command{loginCommand: func(_ context.Context, raw json.RawMessage, _ func(any)) (any, error) {
+	login := func(_ context.Context, raw json.RawMessage, _ func(any)) (any, error) {
 		var viewer bool
 		if err := json.Unmarshal(raw, &viewer); err != nil {
 			return nil, fault.New(fault.Usage, "reading the request: %w", err)
@@ -250,7 +254,14 @@ func (u *ui) commands(s Serving) map[string]control.Command {
 			role = access.Viewer
 		}
 		return Login{URL: u.loginURL(s, role), Role: role.String(), Until: u.view.Clock().Add(access.OnceTime).UTC().Truncate(time.Second)}, nil
-	}}
+	}
+	watchers := func(context.Context, json.RawMessage, func(any)) (any, error) {
+		if !u.handlers {
+			return 0, nil
+		}
+		return u.page.Watchers(), nil
+	}
+	return map[string]control.Command{loginCommand: login, watchersCommand: watchers}
 }
 
 // Login is a way to log in once.

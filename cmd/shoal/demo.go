@@ -22,7 +22,7 @@ func newDemoCmd(c *cli) *cobra.Command {
 	var agents int
 	var size, limit units.Size
 	var dir string
-	var keep, clean, plain bool
+	var keep, open, clean, plain bool
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Update a small fleet on this machine, live, and show what is refused",
@@ -31,7 +31,10 @@ func newDemoCmd(c *cli) *cobra.Command {
 		Long: `A publisher and a few agents run as processes of their own, on loopback only, with the
 real commands; nothing is installed, and everything is removed at the end. Of three machines
 or more the last one has no network: it gets a bundle, and gives what is in it to one more
-machine that joins beside it.`,
+machine that joins beside it.
+
+On a terminal in a desktop session the fleet page opens in the browser, and the demo stays up
+at the end, until Ctrl-C; neither with --open=false, nor with --plain or another output.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if clean {
@@ -45,7 +48,8 @@ machine that joins beside it.`,
 			if err != nil {
 				return fmt.Errorf("finding the running program: %w", err)
 			}
-			cfg := demo.Config{Exe: exe, Agents: agents, Size: size.Bytes(), Base: dir}
+			cfg := demo.Config{Exe: exe, Agents: agents, Size: size.Bytes(), Base: dir, Keep: keep}
+			cfg.Open = open && c.outTTY && !plain && !c.flags.quiet && c.flags.output == formatText
 			if limit > 0 {
 				cfg.Limit = limit.String()
 			}
@@ -55,28 +59,28 @@ machine that joins beside it.`,
 			} else if !c.flags.quiet {
 				cfg.Talk = c.std.err
 			}
+			stayed := false
 			printed := func(r *demo.Result) error {
 				return c.print("shoal.demo/v1", r, func(w io.Writer) {
-					if !keep {
+					if !stayed {
 						fmt.Fprint(w, "\n  Everything was removed.  Keep it up and look around:  shoal demo --keep\n")
 					}
 				})
 			}
-			if keep {
-				cfg.Keep = func(ctx context.Context, r *demo.Result, where string) {
-					if c.flags.output != formatText {
-						printed(r)
-					}
-					c.say("\n  Still running, in %s.  End it with Ctrl-C.", where)
-					publisher := "shoal --config " + filepath.Join(where, "publisher", "publisher.yaml")
-					m1 := filepath.Join(where, "m1")
-					agent := "shoal --config " + filepath.Join(m1, "agent.yaml") + " --state " + filepath.Join(m1, "state")
-					c.say("  Look around:  %s fleet status", publisher)
-					c.say("                %s rollout status", publisher)
-					c.say("                %s fleet login", publisher)
-					c.say("                %s agent peers", agent)
-					<-ctx.Done()
+			cfg.Stay = func(ctx context.Context, r *demo.Result, where string) {
+				stayed = true
+				if c.flags.output != formatText {
+					printed(r)
 				}
+				c.say("\n  Still running, in %s.  End it with Ctrl-C.", where)
+				publisher := "shoal --config " + filepath.Join(where, "publisher", "publisher.yaml")
+				m1 := filepath.Join(where, "m1")
+				agent := "shoal --config " + filepath.Join(m1, "agent.yaml") + " --state " + filepath.Join(m1, "state")
+				c.say("  Look around:  %s fleet status", publisher)
+				c.say("                %s rollout status", publisher)
+				c.say("                %s fleet login", publisher)
+				c.say("                %s agent peers", agent)
+				<-ctx.Done()
 			}
 			ctx, cancel := c.withTimeout(cmd.Context(), 0)
 			defer cancel()
@@ -87,7 +91,7 @@ machine that joins beside it.`,
 			if err != nil {
 				return err
 			}
-			if !keep {
+			if !stayed {
 				err = printed(r)
 			}
 			if err == nil && len(r.Problems) > 0 {
@@ -104,6 +108,7 @@ machine that joins beside it.`,
 	f.Var(&limit, "limit", "the most the publisher gives per second, to all machines together; 0 for no limit")
 	f.StringVar(&dir, "dir", "", "make the demo's directory in `DIR`, instead of the place for temporary files")
 	f.BoolVar(&keep, "keep", false, "stay up at the end, until Ctrl-C")
+	f.BoolVar(&open, "open", true, "open the fleet page in the browser, on a terminal in a desktop session")
 	f.BoolVar(&clean, "clean", false, "remove what a killed demo left, and do nothing else")
 	f.BoolVar(&plain, "plain", false, "lines instead of moving bars")
 	cmd.AddCommand(newDemoProgramCmd(c), newDemoServiceCmd(c))

@@ -23,6 +23,8 @@ func TestDemo(t *testing.T) {
 	}
 	tmp := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), "shoal", "demo", "--agents", "3", "--size", "1MB", "--dir", tmp, "-o", "json")
+	opened := filepath.Join(t.TempDir(), "opened")
+	cmd.Env = append(os.Environ(), "DISPLAY=:99", "PATH="+browserAt(t, opened)+":"+os.Getenv("PATH"))
 	var out, talk bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &talk
 	if err := cmd.Run(); err != nil {
@@ -70,10 +72,23 @@ func TestDemo(t *testing.T) {
 			t.Errorf("it does not tell of %q:\n%s", line, &talk)
 		}
 	}
+	if _, err := os.Stat(opened); err == nil {
+		t.Error("it opens a browser for a program that reads")
+	}
 	if left, err := os.ReadDir(tmp); err != nil || len(left) != 0 {
 		t.Errorf("it left %v, %v", left, err)
 	}
 	noProcesses(t, filepath.Join(tmp, "shoal-demo-"))
+}
+
+// browserAt returns a directory with what a desktop opens links with, which makes a file.
+func browserAt(t *testing.T, opened string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "xdg-open"), []byte("#!/bin/sh\n: > "+opened+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // noProcesses fails when a process is left whose command line has word in it.

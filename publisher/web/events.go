@@ -47,6 +47,13 @@ func (s *streams) end(from netip.Addr) {
 	}
 }
 
+// Watchers is how many browsers follow a page now.
+func (s *Web) Watchers() int {
+	s.streams.mu.Lock()
+	defer s.streams.mu.Unlock()
+	return s.streams.all
+}
+
 // follow tells a browser when to look again (server-sent events). What changed is not
 // said: nothing waits here for a reader that is slow, and one that misses ten changes
 // looks once.

@@ -46,9 +46,14 @@ type Config struct {
 	// Base is where the demo's directory is made; empty means the system's place for
 	// temporary files.
 	Base string
-	// Keep, when set, is called when all has been shown, with where it runs; the fleet
-	// stays up until it returns.
-	Keep func(ctx context.Context, r *Result, dir string)
+	// Keep has the fleet stay up when all has been shown.
+	Keep bool
+	// Open has the fleet page opened in the person's browser, where there is a desktop; the
+	// fleet then stays up too.
+	Open bool
+	// Stay is called when all has been shown and the fleet stays up, with where it runs; it
+	// does so until that returns. It must be set with Keep or Open.
+	Stay func(ctx context.Context, r *Result, dir string)
 	// Talk gets what a person reads as it happens; nil means nothing is said. Fancy says
 	// that it is a terminal on which bars may move.
 	Talk  io.Writer
@@ -116,8 +121,8 @@ func Run(ctx context.Context, cfg Config) (_ *Result, err error) {
 			return nil, err
 		}
 	}
-	if cfg.Keep != nil {
-		cfg.Keep(ctx, &f.result, dir.path)
+	if cfg.Keep || f.opened() {
+		cfg.Stay(ctx, &f.result, dir.path)
 	}
 	return &f.result, nil
 }
@@ -143,8 +148,9 @@ type fleet struct {
 	supervisor *supervisor
 	size       int64 // of the new version, once built
 	publisher  publisher
-	link       string // by which machines join
-	page       string // link to the fleet page, good for one login
+	link       string   // by which machines join
+	page       string   // link to the fleet page, good for one login
+	browser    *browser // that it was opened with; nil for none
 	machines   []*machine
 	began      time.Time     // when the new version had been published
 	last       time.Duration // from then to the last confirmation

@@ -63,9 +63,7 @@ func (f *fleet) join(ctx context.Context) error {
 		where += " … " + f.machines[n-1].addr[strings.LastIndexByte(f.machines[n-1].addr, ':')+1:]
 	}
 	f.say("  app        %q %s is running on %s   http://%s", app, oldVersion, count(len(f.machines), "machine"), where)
-	if f.page != "" {
-		f.say("  fleet page %s   open it now; the link is good for one login", f.page)
-	}
+	f.showPage()
 	return nil
 }
 

@@ -236,6 +236,9 @@ func (f *fleet) serve(ctx context.Context) error {
 		return err
 	}
 	f.page = login.URL
+	if f.cfg.Open {
+		f.browser = openPage(f.page) // it takes its time, as joining does
+	}
 	return nil
 }
 

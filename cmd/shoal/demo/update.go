@@ -44,6 +44,9 @@ func (f *fleet) update(ctx context.Context) error {
 	if err := f.approve(ctx); err != nil {
 		return err
 	}
+	if err := f.audience(ctx); err != nil {
+		return err
+	}
 	out, err := f.publish(ctx, newVersion, plan...)
 	if err != nil {
 		return err
