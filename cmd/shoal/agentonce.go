@@ -39,16 +39,13 @@ func (f *onceFlags) unused(cmd *cobra.Command) error {
 
 // query reads the flags.
 func (c *cli) query(f *onceFlags, channel channelFlags) (checker.Query, error) {
-	q := checker.Query{Dir: c.flags.state, Source: f.source, Platform: manifest.Host()}
+	q := checker.Query{Dir: c.stateDir(), Source: f.source, Platform: manifest.Host()}
 	var err error
 	if q.Channel, err = channel.exact(); err != nil {
 		return q, err
 	}
 	if q.Source == "" {
 		return q, usagef("--source TREE is needed with --once")
-	}
-	if q.Dir == "" {
-		q.Dir = c.stateDir()
 	}
 	q.Anchor = c.anchorFile(q.Dir)
 	q.JoinFile = c.joinFile()
@@ -87,7 +84,7 @@ func (c *cli) once(ctx context.Context, f *onceFlags, channel channelFlags, out 
 	if err != nil && fault.CodeOf(err) == fault.Usage {
 		return err
 	}
-	if err != nil && c.flags.output == formatText {
+	if err != nil && c.forPeople() {
 		for _, e := range r.Events {
 			if e.Code != r.Code { // the failure itself is told below
 				c.say("note: %s: %s [%s]", e.Doc, e.Detail, e.Code)

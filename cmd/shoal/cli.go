@@ -68,9 +68,12 @@ func (c *cli) fancy(terminal bool) bool {
 	return terminal && !c.flags.noColor && c.getenv("NO_COLOR") == "" && c.getenv("TERM") != "dumb"
 }
 
+// quiet reports whether -q was given.
+func (c *cli) quiet() bool { return c.flags.quiet }
+
 // say tells a person how things go: one line on standard error, nothing with -q.
 func (c *cli) say(format string, args ...any) {
-	if !c.flags.quiet {
+	if !c.quiet() {
 		fmt.Fprintln(c.std.err, printable(fmt.Sprintf(format, args...)))
 	}
 }
@@ -100,6 +103,9 @@ func (c *cli) confirm(question string) (bool, error) {
 	}
 	return false, nil
 }
+
+// timeout is --timeout; zero when it was not given.
+func (c *cli) timeout() units.Duration { return c.flags.timeout }
 
 // withTimeout bounds ctx by --timeout, or by def when the flag is not given; zero
 // means no bound.

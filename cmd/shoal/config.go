@@ -67,20 +67,23 @@ func (c *cli) configPath(name string) string {
 }
 
 // stateDir is the agent's state directory.
-func (c *cli) stateDir() string {
-	if c.flags.state != "" {
-		return c.flags.state
+func (c *cli) stateDir() string { return stateDirOf(c.flags.state, c.getenv) }
+
+// stateDirOf is the agent's state directory by what --state says, if anything.
+func stateDirOf(flag string, getenv func(string) string) string {
+	if flag != "" {
+		return flag
 	}
-	if dir := c.getenv("SHOAL_STATE"); dir != "" {
+	if dir := getenv("SHOAL_STATE"); dir != "" {
 		return dir
 	}
-	if first, _, _ := strings.Cut(c.getenv("STATE_DIRECTORY"), ":"); first != "" {
+	if first, _, _ := strings.Cut(getenv("STATE_DIRECTORY"), ":"); first != "" {
 		return first
 	}
 	system := "/var/lib/shoal"
 	switch runtime.GOOS {
 	case "windows":
-		system = filepath.Join(c.getenv("ProgramData"), "shoal", "state")
+		system = filepath.Join(getenv("ProgramData"), "shoal", "state")
 	case "darwin":
 		system = "/Library/Application Support/shoal/state"
 	}
@@ -90,10 +93,10 @@ func (c *cli) stateDir() string {
 	if _, err := os.Stat(system); err == nil {
 		return system // this machine's agent, even where only root may read it
 	}
-	if base := c.getenv("XDG_STATE_HOME"); filepath.IsAbs(base) {
+	if base := getenv("XDG_STATE_HOME"); filepath.IsAbs(base) {
 		return filepath.Join(base, "shoal")
 	}
-	if home := c.getenv("HOME"); home != "" {
+	if home := getenv("HOME"); home != "" {
 		return filepath.Join(home, ".local", "state", "shoal")
 	}
 	return system

@@ -45,7 +45,7 @@ func newFailure(err error) failure {
 // no result was printed before it.
 func (c *cli) fail(err error) int {
 	f := newFailure(err)
-	if c.flags.output != formatText {
+	if !c.forPeople() {
 		raw, merr := marshal(f)
 		if merr == nil {
 			raw, merr = render(c.flags.output, "shoal.error/v1", raw)

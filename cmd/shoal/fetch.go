@@ -138,7 +138,7 @@ func (c *cli) readLink(text string) (*link.Link, error) {
 // gaveUp tells --timeout from what else ends a wait.
 func (c *cli) gaveUp(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() == context.DeadlineExceeded {
-		return fault.New(fault.Unreachable, "gave up after %s: %w", c.flags.timeout, err).Do("allow more time: --timeout")
+		return fault.New(fault.Unreachable, "gave up after %s: %w", c.timeout(), err).Do("allow more time: --timeout")
 	}
 	return err
 }

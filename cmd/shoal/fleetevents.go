@@ -47,9 +47,7 @@ func newFleetEventsCmd(c *cli) *cobra.Command {
 
 // followEvents prints events until it is interrupted.
 func (c *cli) followEvents(ctx context.Context, f fleet.Fleet, page *fleet.EventPage) error {
-	if c.flags.output != formatText {
-		c.flags.output = formatJSONL // a document that never ends is none
-	}
+	c.endless()
 	// Without a serve nothing happens, and the store has to be free for one to start.
 	_, alone := f.(*fleet.Store)
 	for {

@@ -32,12 +32,23 @@ func (f *format) Set(s string) error {
 	return fmt.Errorf("must be text, json, jsonl or yaml")
 }
 
+// forPeople reports whether results are printed for people and not for programs.
+func (c *cli) forPeople() bool { return c.flags.output == formatText }
+
+// endless says that the result comes in parts for as long as a person likes: a document that
+// never ends is none, so for programs each part is a line.
+func (c *cli) endless() {
+	if !c.forPeople() {
+		c.flags.output = formatJSONL
+	}
+}
+
 // print writes a command's result to standard output in the form -o asks for. text
 // writes the form for people. In the others v gets the member "schema" first; a
 // list becomes its member "items", or one line each in jsonl.
 func (c *cli) print(schema string, v any, text func(w io.Writer)) error {
 	c.printed = true
-	if c.flags.output == formatText {
+	if c.forPeople() {
 		var b bytes.Buffer
 		text(&b)
 		_, err := c.std.out.Write(b.Bytes())

@@ -22,9 +22,7 @@ func startSelf(args []string) (status int, instead bool) {
 	if agent < 0 || !slices.Contains(args[agent:], "run") {
 		return 0, false
 	}
-	c := &cli{getenv: os.Getenv}
-	c.flags.state = flagValue(args, "--state")
-	state, err := filepath.Abs(c.stateDir())
+	state, err := filepath.Abs(stateDirOf(flagValue(args, "--state"), os.Getenv))
 	if err != nil {
 		return 0, false // said again where there is somebody to say it to
 	}

@@ -88,7 +88,7 @@ func (c *cli) printDocument(schema string, v any, doc []byte, out string, text f
 		}
 		return c.print(schema, v, text)
 	}
-	if c.flags.output != formatText {
+	if !c.forPeople() {
 		raw, err := marshal(v)
 		if err != nil {
 			return err
