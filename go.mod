@@ -146,3 +146,5 @@ require (
 )
 
 replace github.com/anacrolix/go-utp => ./third_party/go-utp
+
+replace github.com/anacrolix/envpprof => ./third_party/envpprof
