@@ -429,7 +429,7 @@ func (a *API) releases(r *http.Request, _ params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := a.view.AllReleases()
+	all, err := a.view.AllReleases(r.Context())
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,7 @@ const (
 type shot struct {
 	made     time.Time
 	overview Overview
+	releases []Release
 	sites    []Site
 	counts   []Count
 	blocked  []Blocked
@@ -58,7 +59,7 @@ type scanner struct {
 
 // scan works everything out. The caller holds work.
 func (v *View) scan(ctx context.Context) (*shot, error) {
-	s := &shot{made: time.Now(), overview: Overview{Fleet: v.ID, Given: v.Given()}}
+	s := &shot{made: time.Now(), releases: v.past, overview: Overview{Fleet: v.ID, Given: v.Given()}}
 	o := &s.overview
 	sc := &scanner{
 		now: v.Clock(), o: o, offered: map[manifest.Channel]map[manifest.Digest]bool{}, channels: map[manifest.Channel]*Channel{},

@@ -1,9 +1,10 @@
 // Package view is what people and programs look at: the fleet and its rollouts in
 // numbers, what is released, where bytes came from.
 //
-// It is worked out once for all who look, at most once a second, however many they are
-// and however large the fleet is. It only reads; what a machine said of itself is passed
-// on as it said it, for whoever shows it to escape.
+// It is worked out ahead of those who look, when something has changed, once for all of
+// them: nobody waits for it, however large the fleet is, and what is shown is a second or
+// so old, a few in the largest fleets. What an operator did is seen at once. It only reads;
+// what a machine said of itself is passed on as it said it, for whoever shows it to escape.
 package view
 
 import (
@@ -18,9 +19,9 @@ import (
 )
 
 const (
-	pause      = time.Second      // between two times that everything is worked out
+	pause      = time.Second      // from a change until everything is worked out anew: nobody reads faster
+	spare      = 30               // and at least so many times as long as that takes, to leave the processor to others
 	stale      = 2 * beat         // what was worked out before is not shown: nobody keeps it up
-	idle       = time.Minute      // without anybody looking; then nothing is worked out ahead
 	beat       = 10 * time.Second // who looks on looks again at least this often
 	sampleTime = 2 * time.Second
 	samples    = 150 // five minutes
@@ -61,7 +62,7 @@ type View struct {
 
 	mu      sync.Mutex // guards what follows
 	shot    *shot
-	looked  time.Time // when somebody last did
+	acts    int // what was begun to be worked out before one is not shown after it
 	changed chan struct{}
 
 	smu   sync.Mutex // guards what follows
@@ -81,31 +82,29 @@ func (v *View) Run(ctx context.Context) {
 	v.smu.Lock()
 	v.given = v.Given()
 	v.smu.Unlock()
-	last, lastStamp := time.Now(), ""
+	lastStamp, err := v.Stamp()
 	news := v.Fleet.Watch()
+	last, took := time.Now(), v.renew(ctx)
+	var due <-chan time.Time
 	for {
-		tell := false
 		select {
 		case <-ctx.Done():
 			return
 		case <-news:
-			// More often than once a second nobody can read it.
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
-				return
-			}
-			news, tell = v.Fleet.Watch(), true
+			news, due = nil, time.After(max(pause, spare*took))
+			continue
+		case <-due:
+			news, due = v.Fleet.Watch(), nil
 		case <-tick.C:
 			v.sample()
-			stamp, err := v.Stamp()
-			tell = err == nil && stamp != lastStamp || time.Since(last) >= beat
-			lastStamp = stamp
+			was := lastStamp
+			if lastStamp, err = v.Stamp(); err != nil || lastStamp == was {
+				if time.Since(last) < beat {
+					continue
+				}
+			}
 		}
-		if tell {
-			last = time.Now()
-			v.renew(ctx)
-		}
+		last, took = time.Now(), v.renew(ctx)
 	}
 }
 
@@ -128,33 +127,56 @@ func (v *View) Throughput() []int64 {
 	return append([]int64{}, v.rates...)
 }
 
-// renew works everything out anew, if there are people who look, and tells them.
-func (v *View) renew(ctx context.Context) {
-	v.mu.Lock()
-	wanted := time.Since(v.looked) < idle
-	v.mu.Unlock()
-	var s *shot
-	if wanted {
-		v.work.Lock()
-		if v.read() == nil {
-			s, _ = v.scan(ctx) // what went wrong is told to who looks
-		}
-		v.work.Unlock()
-	}
-	v.tell(s)
-}
-
-// tell has s looked at from now on, and who looks on look again.
-func (v *View) tell(s *shot) {
+// renew works everything out anew, tells those who look on, and returns how long it took.
+func (v *View) renew(ctx context.Context) time.Duration {
+	began := time.Now()
+	v.work.Lock()
+	_, err := v.workOut(ctx)
+	v.work.Unlock()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.shot = s
+	if err != nil {
+		v.shot = nil // what went wrong is told to who looks
+	}
+	v.tell()
+	return time.Since(began)
+}
+
+// workOut works everything out and has it looked at from now on. The caller holds work.
+func (v *View) workOut(ctx context.Context) (*shot, error) {
+	v.mu.Lock()
+	acts := v.acts
+	v.mu.Unlock()
+	if err := v.read(); err != nil {
+		return nil, err
+	}
+	s, err := v.scan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.acts == acts {
+		v.shot = s
+	}
+	return s, nil
+}
+
+// tell has who looks on look again. The caller holds mu.
+func (v *View) tell() {
 	close(v.changed)
 	v.changed = make(chan struct{})
 }
 
-// Forget has everything be worked out anew, as after a change, and tells who looks on.
-func (v *View) Forget() { v.tell(nil) }
+// Forget has everything be worked out anew before it is shown again, as after what an
+// operator did, and tells who looks on.
+func (v *View) Forget() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.acts++
+	v.shot = nil
+	v.tell()
+}
 
 // Changed returns a channel that is closed when something may have changed after the call.
 func (v *View) Changed() <-chan struct{} {
@@ -185,7 +207,6 @@ func (v *View) read() error {
 func (v *View) last() *shot {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.looked = time.Now()
 	if v.shot == nil || time.Since(v.shot.made) > stale {
 		return nil
 	}
@@ -203,22 +224,14 @@ func (v *View) look(ctx context.Context) (*shot, error) {
 	if s := v.last(); s != nil {
 		return s, nil
 	}
-	if err := v.read(); err != nil {
-		return nil, err
-	}
-	s, err := v.scan(ctx)
-	if err == nil {
-		v.mu.Lock()
-		v.shot = s
-		v.mu.Unlock()
-	}
-	return s, err
+	return v.workOut(ctx)
 }
 
-// AllReleases are those of every channel, newest first in each.
-func (v *View) AllReleases() ([]Release, error) {
-	v.work.Lock()
-	defer v.work.Unlock()
-	err := v.read()
-	return v.past, err
+// AllReleases are those of every channel, newest first in each. They must not be changed.
+func (v *View) AllReleases(ctx context.Context) ([]Release, error) {
+	s, err := v.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.releases, nil
 }

@@ -122,7 +122,7 @@ func newestFirst(events []fleet.Event) []fleet.Event {
 }
 
 func (s *Web) releases(r *http.Request) (page, error) {
-	all, err := s.cfg.View.AllReleases()
+	all, err := s.cfg.View.AllReleases(r.Context())
 	if err != nil {
 		return page{}, err
 	}
