@@ -259,6 +259,7 @@ func TestWhoMayLookAndDo(t *testing.T) {
 		t.Fatal(err)
 	}
 	good := "csrf=" + csrf(t, page)
+	own := "csrf=" + csrf(t, mustGet(t, viewer, w.url("/login"))) // what the viewer's own pages have
 	for _, row := range []struct {
 		name    string
 		path    string
@@ -283,13 +284,19 @@ func TestWhoMayLookAndDo(t *testing.T) {
 		{"viewer-does-nothing", "/api/v1" + agent + "/approve", "{}", bearer(testViewer), 403},
 		{"cookie-does-nothing-in-the-api", "/api/v1" + agent + "/approve", "{}", []string{"Cookie", cookie(operator)}, 403},
 		{"loopback-form", agent + "/approve", good, nil, 403},
-		{"viewer-form", agent + "/approve", good, []string{"Cookie", cookie(viewer)}, 403},
+		{"viewer-form", agent + "/approve", own, []string{"Cookie", cookie(viewer)}, 403},
+		{"viewer-brake", "/rollouts/acme/stable/pause", own, []string{"Cookie", cookie(viewer)}, 403},
+		{"another-session's-form", agent + "/approve", own, []string{"Cookie", cookie(operator)}, 403},
+		{"another-site", agent + "/approve", good, []string{"Cookie", cookie(operator), "Sec-Fetch-Site", "cross-site"}, 403},
+		{"another-port", agent + "/approve", good, []string{"Cookie", cookie(operator), "Origin", "http://127.0.0.1:1"}, 403},
+		{"origin-null", agent + "/approve", good, []string{"Cookie", cookie(operator), "Origin", "null"}, 403},
 		{"no-csrf", agent + "/approve", "csrf=", []string{"Cookie", cookie(operator)}, 403},
 		{"another-origin", agent + "/approve", good, []string{"Cookie", cookie(operator), "Origin", "http://evil.example"}, 403},
 		{"operator-token-in-a-form", agent + "/approve", good, bearer(testOperator), 403},
 		{"huge-form", agent + "/approve", good + "&x=" + strings.Repeat("x", 32<<10), []string{"Cookie", cookie(operator)}, 400},
 		{"huge-body", "/api/v1" + agent + "/label", `{"notes":[]}` + strings.Repeat(" ", 32<<10), bearer(testOperator), 413},
 		{"odd-body", "/api/v1" + agent + "/label", `{"sign":true}`, bearer(testOperator), 400},
+		{"two-bodies", "/api/v1" + agent + "/label", `{"notes":[]}{"notes":[]}`, bearer(testOperator), 400},
 		{"method", "/api/v1/overview", "{}", bearer(testOperator), 405},
 		{"nothing-of-the-api", "/api/v1/everything", "", nil, 404},
 		{"log-in-without-a-form", "/login", "token=" + testOperator, nil, 403},
