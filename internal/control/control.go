@@ -21,6 +21,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -29,6 +30,7 @@ import (
 
 const (
 	socket      = "control.sock"
+	cradle      = ".control" // where the socket is until it has its name
 	maxRequest  = 256 << 10
 	maxLine     = 64 << 20 // a hundred machines with much to say are 10 MiB
 	dialTimeout = 5 * time.Second
@@ -44,21 +46,47 @@ func Listen(dir string) (net.Listener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("removing the old control socket: %w", err)
 	}
-	short, done, err := shorten(dir)
+	if runtime.GOOS == "windows" { // who may open it is inherited from dir
+		l, err := bind(dir)
+		if err != nil {
+			return nil, fmt.Errorf("opening the control socket: %w", err)
+		}
+		return &listener{l, path}, nil
+	}
+	// A socket is made with what the umask leaves, and anybody could connect until its mode is
+	// changed. So it is made where nobody else can go, and moved when it is its owner's alone.
+	private := filepath.Join(dir, cradle)
+	if err := os.RemoveAll(private); err != nil {
+		return nil, fmt.Errorf("opening the control socket: %w", err)
+	}
+	if err := os.Mkdir(private, 0o700); err != nil {
+		return nil, fmt.Errorf("opening the control socket: %w", err)
+	}
+	defer os.RemoveAll(private)
+	l, err := bind(private)
 	if err != nil {
 		return nil, fmt.Errorf("opening the control socket: %w", err)
 	}
-	defer done()
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(short, socket)})
-	if err != nil {
-		return nil, fmt.Errorf("opening the control socket: %w", err)
-	}
-	l.SetUnlinkOnClose(false) // its name may be the short one, which is gone by then
-	if err := os.Chmod(path, 0o600); err != nil {
+	from := filepath.Join(private, socket)
+	if err := errors.Join(os.Chmod(from, 0o600), os.Rename(from, path)); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("protecting the control socket: %w", err)
 	}
 	return &listener{l, path}, nil
+}
+
+// bind listens on a socket in dir.
+func bind(dir string) (*net.UnixListener, error) {
+	short, done, err := shorten(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(short, socket)})
+	if err == nil {
+		l.SetUnlinkOnClose(false) // it has another name by then
+	}
+	return l, err
 }
 
 // listener removes its file when it is closed.

@@ -47,6 +47,7 @@ const (
 	maxSecret  = 4 << 10
 	minSecret  = 16 // bytes
 	killAfter  = 5 * time.Second
+	maxSaid    = 1 << 10 // bytes of what a program writes to its standard error
 )
 
 // Config is one hook.
@@ -54,7 +55,8 @@ type Config struct {
 	// URL is posted to. Either it or Exec must be set.
 	URL string
 	// Exec is a program and its arguments, which gets each event as JSON on its standard
-	// input. A status other than 0 is a failure.
+	// input. A status other than 0 is a failure, which is logged with the end of what the
+	// program wrote to its standard error, up to 1 KiB.
 	Exec []string
 	// On are the kinds of events to tell of; "rollout.*" means all that begin so.
 	On []string
@@ -288,8 +290,8 @@ func (h *Hooks) try(ctx context.Context, c *Config, secret []byte, e *fleet.Even
 	defer cancel()
 	if c.URL == "" {
 		cmd := exec.CommandContext(ctx, c.Exec[0], c.Exec[1:]...)
-		cmd.Stdin, cmd.WaitDelay = bytes.NewReader(append(body, '\n')), killAfter
-		return cmd.Run()
+		cmd.WaitDelay = killAfter
+		return run(cmd, append(body, '\n'))
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.URL, bytes.NewReader(body))
 	if err != nil {
