@@ -53,6 +53,7 @@ func TestScripts(t *testing.T) {
 			"freeport": freePort,
 			"sha256":   sum,
 			"fakeapp":  fakeApp,
+			"login":    logIn,
 		},
 		RequireUniqueNames: true,
 	})
