@@ -130,7 +130,7 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 		HTTP: s.http, Swarm: node.Addr(), Scheme: p.cfg.scheme(s.keyed), Keyed: s.keyed, OpenData: s.keyed && s.openData,
 		Steers: steering != nil,
 	}
-	if s.ui, err = p.openUI(s, steering, ctx.Done()); err != nil {
+	if s.ui, err = p.openUI(ctx, s, steering); err != nil {
 		return err
 	}
 	if s.ui.handlers {

@@ -67,8 +67,8 @@ func (c *Config) openCert(keyed bool) (*tls.Certificate, error) {
 	return &cert, nil
 }
 
-// openUI makes what people look at. done is closed when they are to be let go.
-func (p *Publisher) openUI(s *server, steering *rollout.Controller, done <-chan struct{}) (*ui, error) {
+// openUI makes what people look at, until ctx ends.
+func (p *Publisher) openUI(ctx context.Context, s *server, steering *rollout.Controller) (*ui, error) {
 	if p.cfg.UI.Disabled {
 		return &ui{}, nil
 	}
@@ -91,9 +91,10 @@ func (p *Publisher) openUI(s *server, steering *rollout.Controller, done <-chan 
 	if u.view, err = p.newView(s, steering); err != nil {
 		return nil, err
 	}
+	u.view.Overview(ctx) // so that the first page waits for nothing; what went wrong is told to who asks
 	u.api = api.New(u.view, u.guard, p.log)
 	u.metrics = metrics.Handler(u.view, u.guard)
-	u.page, err = web.New(web.Config{View: u.view, Guard: u.guard, Done: done, Logger: p.log})
+	u.page, err = web.New(web.Config{View: u.view, Guard: u.guard, Done: ctx.Done(), Logger: p.log})
 	return u, err
 }
 

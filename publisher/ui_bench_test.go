@@ -150,7 +150,7 @@ func BenchmarkFirstByteCold(b *testing.B) {
 			*w = *watch(b, f)
 		}},
 		{"act", func() {
-			if r, body := w.request("/api/v1/agents/pos-00001/label", `{"notes":[{"name":"room","value":"1"}]}`, bearer(testOperator)...); r.StatusCode != http.StatusOK {
+			if r, body := w.request("/api/v1/agents/pos-09001/label", `{"notes":[{"name":"room","value":"1"}]}`, bearer(testOperator)...); r.StatusCode != http.StatusOK {
 				b.Fatalf("%s: %s", r.Status, body)
 			}
 		}},

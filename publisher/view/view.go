@@ -84,7 +84,7 @@ func (v *View) Run(ctx context.Context) {
 	v.smu.Unlock()
 	lastStamp, err := v.Stamp()
 	news := v.Fleet.Watch()
-	last, took := time.Now(), v.renew(ctx)
+	last, took := time.Now(), time.Duration(0)
 	var due <-chan time.Time
 	for {
 		select {
