@@ -231,6 +231,7 @@ func (c *cli) writeSigned(w io.Writer, res *publisher.PublishResult) {
 type steering struct {
 	againFlags
 	beacon, reason string
+	wave           int // of a promotion
 }
 
 func (f *steering) register(c *cli, cmd *cobra.Command) {
@@ -265,7 +266,11 @@ func (c *cli) brake(ctx context.Context, f *steering, do rollout.Action) (*rollo
 	if !st.Gated {
 		return nil, nil
 	}
-	return p.Brake(ctx, rollout.Command{Channel: ch, Action: do, Reason: f.reason}, func(ctx context.Context) (keys.Signer, error) {
+	command := rollout.Command{Channel: ch, Action: do, Reason: f.reason, Wave: f.wave}
+	if do == rollout.Promote && f.wave == 0 {
+		command.Wave = st.NextGate // of two who say it at once, both mean this one
+	}
+	return p.Brake(ctx, command, func(ctx context.Context) (keys.Signer, error) {
 		return c.openBeacon(ctx, f.beacon, cfg.Keys.Beacon)
 	})
 }

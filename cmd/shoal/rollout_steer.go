@@ -78,12 +78,18 @@ func newRolloutPromoteCmd(c *cli) *cobra.Command {
 		Use:   "promote [CHANNEL]",
 		Short: "Open the next gate now, whatever the reports say",
 		Example: `  shoal rollout promote
-  shoal rollout promote acme/stable`,
+  shoal rollout promote acme/stable --wave 3`,
 		Long: `The beacon says it: by the shoal serve that runs here and has its key, else signed here. A wave never
-opens before the time that is signed.`,
+opens before the time that is signed.
+
+Every promote opens one gate more. With --wave it is that gate, however often it is said: so scripts
+should say it.`,
 		Args: cobra.MaximumNArgs(1), ValidArgsFunction: c.completeChannels,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.of(args)
+			if cmd.Flags().Changed("wave") && f.wave < 1 {
+				return usagef("--wave %d: waves are counted from 1", f.wave)
+			}
 			done, err := c.brake(cmd.Context(), &f, rollout.Promote)
 			if err != nil {
 				return err
@@ -98,6 +104,7 @@ opens before the time that is signed.`,
 		},
 	}
 	f.braking(cmd)
+	cmd.Flags().IntVar(&f.wave, "wave", 0, "open the gate of wave `N` and no other; by default the next one")
 	c.passphraseFlag(cmd)
 	return cmd
 }

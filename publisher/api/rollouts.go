@@ -55,12 +55,13 @@ func (a *API) brake(action rollout.Action) func(*http.Request, params) (any, err
 		}
 		var why struct {
 			Reason string `json:"reason"`
+			Wave   int    `json:"wave"` // of a promotion
 		}
 		if err := body(r, &why); err != nil {
 			return nil, err
 		}
 		// What was begun is not left half done because somebody hung up.
-		done, err := a.view.Do(context.WithoutCancel(r.Context()), rollout.Command{Channel: ch, Action: action, Reason: why.Reason})
+		done, err := a.view.Do(context.WithoutCancel(r.Context()), rollout.Command{Channel: ch, Action: action, Reason: why.Reason, Wave: why.Wave})
 		return struct {
 			Schema string `json:"schema"`
 			*rollout.Done

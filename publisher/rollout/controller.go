@@ -353,7 +353,7 @@ type Action string
 
 // The actions.
 const (
-	Promote Action = "promote" // open the next gate
+	Promote Action = "promote" // open a gate
 	Pause   Action = "pause"   // hold
 	Halt    Action = "halt"    // hold, because the release is bad
 	Resume  Action = "resume"  // end the hold
@@ -364,6 +364,9 @@ type Command struct {
 	Channel manifest.Channel `json:"channel"`
 	Action  Action           `json:"action"`
 	Reason  string           `json:"reason,omitempty"` // one line of at most 256 bytes
+	// Wave is the one whose gate a promotion is to open, from 1: said twice, it opens one.
+	// 0 is the next one there is, at that moment.
+	Wave int `json:"wave,omitempty"`
 }
 
 // Done is what a command did.
@@ -390,7 +393,7 @@ func (c *Controller) Do(ctx context.Context, cmd Command) (*Done, error) {
 	err = c.steer(ctx, ch, func(s *State, _ []Count, now time.Time) (events []Event, err error) {
 		switch cmd.Action {
 		case Promote:
-			events, err = s.promote(m, now)
+			events, err = s.promote(m, cmd.Wave, now)
 		case Pause:
 			events = s.hold(m, Paused, cmd.Reason, now)
 		case Halt:

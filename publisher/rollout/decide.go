@@ -194,27 +194,53 @@ func minReports(r *manifest.Rollout) int {
 	return int(min(r.Stop.MinReports, 1<<30))
 }
 
-// promote opens the next gate, whatever the wave before it reports. Machines still wait
-// for the signed time.
-func (s *State) promote(m *manifest.Manifest, now time.Time) ([]Event, error) {
+// promote opens the gate of a wave, 0 for the next, whatever the wave before it reports.
+// Machines still wait for the signed time.
+func (s *State) promote(m *manifest.Manifest, wave int, now time.Time) ([]Event, error) {
 	if err := s.runs(m); err != nil {
 		return nil, err
 	}
-	for i := range m.Rollout.Waves {
-		w := &m.Rollout.Waves[i]
-		n := int64(i + 1)
-		if w.Gate != manifest.GateBeacon || n <= s.Wave {
-			continue
-		}
-		s.Wave = n
-		s.seeOpen(m.Rollout, now)
-		reason := fmt.Sprintf("wave %d (%s)", n, w.Name)
-		if at := m.Rollout.Start.Add(w.After); now.Before(at) {
-			reason += ", which opens " + at.UTC().Format("2006-01-02 15:04 MST") + " as it is signed"
-		}
-		return []Event{s.event(m, Promoted, "operator", reason, now)}, nil
+	if err := s.mayOpen(m.Rollout, wave); err != nil {
+		return nil, err
 	}
-	return nil, nil
+	n := s.nextGate(m.Rollout)
+	if n == 0 || wave != 0 && wave != n {
+		return nil, nil // it is open already
+	}
+	s.Wave = int64(n)
+	s.seeOpen(m.Rollout, now)
+	w := &m.Rollout.Waves[n-1]
+	reason := fmt.Sprintf("wave %d (%s)", n, w.Name)
+	if at := m.Rollout.Start.Add(w.After); now.Before(at) {
+		reason += ", which opens " + at.UTC().Format("2006-01-02 15:04 MST") + " as it is signed"
+	}
+	return []Event{s.event(m, Promoted, "operator", reason, now)}, nil
+}
+
+// nextGate is the first wave whose gate is shut; 0 when there is none.
+func (s *State) nextGate(r *manifest.Rollout) int {
+	for i := range r.Waves {
+		if r.Waves[i].Gate == manifest.GateBeacon && int64(i+1) > s.Wave {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// mayOpen refuses a gate that there is not, or that others wait before.
+func (s *State) mayOpen(r *manifest.Rollout, wave int) error {
+	next := s.nextGate(r)
+	switch {
+	case wave == 0:
+		return nil
+	case wave < 0 || wave > len(r.Waves) || r.Waves[wave-1].Gate != manifest.GateBeacon:
+		return fault.New(fault.Usage, "wave %d has no gate", wave).
+			Line("The plan has %d waves. Nothing was changed.", len(r.Waves)).Do("shoal rollout status")
+	case next != 0 && wave > next:
+		return fault.New(fault.Policy, "the gate of wave %d comes before that of wave %d", next, wave).
+			Line("Gates are opened one after the other. Nothing was changed.").Do("shoal rollout promote --wave %d", next)
+	}
+	return nil
 }
 
 // runs refuses to promote what does not run.

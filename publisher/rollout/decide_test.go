@@ -226,7 +226,7 @@ func TestPromote(t *testing.T) {
 	m := planned()
 	s := begun(m)
 	sick := waves([5]int{5, 0, 0, 0, 5}, none, none)
-	events, err := s.promote(m, noon.Add(time.Minute))
+	events, err := s.promote(m, 2, noon.Add(time.Minute))
 	if err != nil || s.Wave != 2 || len(events) != 1 || !strings.Contains(events[0].Reason, "as it is signed") {
 		t.Fatalf("wave %d, %+v, %v", s.Wave, events, err)
 	}
@@ -236,10 +236,24 @@ func TestPromote(t *testing.T) {
 	if st := s.look(m, sick, noon.Add(time.Hour)); st.Wave != 2 || st.Waves[2].Waits == "" {
 		t.Errorf("%+v", st)
 	}
-	if _, err := s.promote(m, noon.Add(3*time.Hour)); err != nil || s.Wave != 3 {
+	for _, again := range []time.Duration{time.Minute, 3 * time.Hour} {
+		if events, err := s.promote(m, 2, noon.Add(again)); err != nil || len(events) != 0 || s.Wave != 2 {
+			t.Errorf("said twice: wave %d, %+v, %v", s.Wave, events, err)
+		}
+	}
+	for wave, want := range map[int]fault.Code{-1: fault.Usage, 1: fault.Usage, 4: fault.Usage, 1 << 20: fault.Usage} {
+		if events, err := s.promote(m, wave, noon); fault.CodeOf(err) != want || len(events) != 0 || s.Wave != 2 {
+			t.Errorf("wave %d: %+v, %v, want %s", wave, events, err, want)
+		}
+	}
+	shut := begun(m)
+	if _, err := shut.promote(m, 3, noon); fault.CodeOf(err) != fault.Policy || shut.Wave != 0 {
+		t.Errorf("a gate was skipped: wave %d, %v", shut.Wave, err)
+	}
+	if _, err := s.promote(m, 0, noon.Add(3*time.Hour)); err != nil || s.Wave != 3 {
 		t.Errorf("wave %d, %v", s.Wave, err)
 	}
-	if events, err := s.promote(m, noon.Add(3*time.Hour)); err != nil || len(events) != 0 {
+	if events, err := s.promote(m, 0, noon.Add(3*time.Hour)); err != nil || len(events) != 0 {
 		t.Errorf("nothing is left, and %+v, %v", events, err)
 	}
 	for _, c := range []struct {
@@ -254,7 +268,7 @@ func TestPromote(t *testing.T) {
 		m := planned()
 		s := begun(m)
 		c.edit(&s, m)
-		if _, err := s.promote(m, noon); fault.CodeOf(err) != c.want || s.Wave != 0 {
+		if _, err := s.promote(m, 0, noon); fault.CodeOf(err) != c.want || s.Wave != 0 {
 			t.Errorf("%s: wave %d, %v, want %s", c.name, s.Wave, err, c.want)
 		}
 	}

@@ -35,6 +35,7 @@ type Status struct {
 	Wave     int              `json:"wave"` // the last one that is open; 0 for none
 	Start    time.Time        `json:"start,omitzero"`
 	Waves    []WaveStatus     `json:"waves"`
+	NextGate int              `json:"next_gate,omitempty"` // the first wave whose gate is shut
 	Retry    int64            `json:"retry,omitempty"`
 	// StopAtFailed is the share of failed machines at which the rollout is held, in percent,
 	// among MinReports at least; nil where the plan says nothing.
@@ -94,6 +95,7 @@ func (s *State) look(m *manifest.Manifest, counts []Count, now time.Time) *Statu
 		if st.Wave = r.Open(now, s.Wave); r.Paused {
 			st.Wave = min(st.Wave, len(s.Opened)) // what had opened before
 		}
+		st.NextGate = s.nextGate(r)
 		next := s.gate(r, counts, now)
 		for i := range r.Waves {
 			w := &r.Waves[i]

@@ -188,7 +188,7 @@ func canDo(st *rollout.Status) []string {
 		return []string{"resume"}
 	}
 	var do []string
-	if !st.Paused && st.Wave < len(st.Waves) {
+	if !st.Paused && st.NextGate > 0 {
 		do = append(do, "promote")
 	}
 	return append(do, "pause", "halt")

@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"shoal/internal/fault"
@@ -79,7 +80,13 @@ func (s *Web) act(r *http.Request) (string, error) {
 		if err != nil {
 			return "", fault.New(fault.NotFound, "there is no channel %q", name)
 		}
-		_, err = s.cfg.View.Do(ctx, rollout.Command{Channel: ch, Action: brakes[what], Reason: strings.TrimSpace(r.PostForm.Get("reason"))})
+		wave := 0 // the gate that the page showed as the next one
+		if n := r.PostForm.Get("wave"); n != "" {
+			if wave, err = strconv.Atoi(n); err != nil {
+				return "", fault.New(fault.Usage, "%q is no wave", n)
+			}
+		}
+		_, err = s.cfg.View.Do(ctx, rollout.Command{Channel: ch, Action: brakes[what], Reason: strings.TrimSpace(r.PostForm.Get("reason")), Wave: wave})
 		return "/", err
 	}
 	id, ok := strings.CutPrefix(rest, "/agents/")
