@@ -18,11 +18,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"shoal/internal/fault"
+	"shoal/manifest"
 	"shoal/manifest/tree"
+	"shoal/publisher/rollout"
 	"shoal/publisher/view"
 	"shoal/swarm"
 	members "shoal/swarm/fleet"
@@ -287,4 +290,45 @@ func TestSwarmPageWithPeers(t *testing.T) {
 		}
 	}
 	until(t, "the map to forget who left", func() bool { _, known := copies(); return known == 0 && look().Peers == 0 })
+}
+
+// What was being counted when an operator did something is not shown after it.
+func TestWhatAnOperatorDidIsSeenAtOnce(t *testing.T) {
+	f := newFleet(t, 1, "release-1@acme")
+	f.publish("1.0.0", "content")
+	p := f.open()
+	store, err := p.openReports()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	var held atomic.Bool
+	counting, goOn := make(chan struct{}, 2), make(chan struct{})
+	v := view.New(view.Source{
+		Fleet: store, Stamp: p.repo.Stamp, Tree: p.repo.Read, Clock: p.now,
+		Releases: func() ([]view.Release, error) { return nil, nil },
+		Given:    func() view.Given { return view.Given{} },
+		Rollout: func(manifest.Channel) (*rollout.Status, error) {
+			st := &rollout.Status{Hold: held.Load()}
+			counting <- struct{}{}
+			<-goOn
+			return st, nil
+		},
+	})
+	done := make(chan error)
+	go func() {
+		_, err := v.Overview(t.Context())
+		done <- err
+	}()
+	<-counting
+	held.Store(true)
+	v.Forget()
+	close(goOn)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	o, err := v.Overview(t.Context())
+	if err != nil || !o.Channels[0].Rollout.Hold {
+		t.Errorf("after it was held the rollout is shown as %+v, %v", o.Channels[0].Rollout, err)
+	}
 }
