@@ -54,6 +54,7 @@ type conn struct {
 
 	out   sniffer  // what has been written; used by the writer only
 	super *offerer // if this node super seeds
+	tell  *teller  // if it does not
 
 	// Used by the reader only.
 	parse   parser
@@ -256,6 +257,9 @@ func (c *conn) filter(buf []byte, from, to int, up *bucket) (n int, payload int6
 			payload += int64(length - 4 - pieceHeaderLen)
 			p.skip = length
 		default:
+			if c.tell != nil && id >= 0 {
+				c.tell.heard(id, buf[from+4:min(to, from+length)])
+			}
 			p.skip = length
 		}
 	}
@@ -348,7 +352,7 @@ func (c *conn) Write(b []byte) (int, error) {
 	if c.super != nil {
 		return c.super.write(b)
 	}
-	return c.send(b)
+	return c.tell.write(b)
 }
 
 // send writes to the peer.
@@ -408,6 +412,8 @@ func (c *conn) Close() error {
 		c.tr.limits.lanUp.leave(c)
 		if c.super != nil {
 			c.super.leave()
+		} else {
+			c.tell.end()
 		}
 		c.tr.gone(c)
 	})

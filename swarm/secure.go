@@ -145,6 +145,7 @@ type batcher struct {
 	held    *[]byte
 }
 
+// batches are buffers of what is sent at a time; empty, but for their room.
 var batches = sync.Pool{New: func() any { return new([]byte) }}
 
 func (b *batcher) hold() {

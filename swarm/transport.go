@@ -353,6 +353,8 @@ func (t *transport) wrap(nc net.Conn, remote netip.AddrPort, dialled bool) *conn
 	c.classify()
 	if t.super != nil {
 		c.super = newOfferer(c, t.super)
+	} else {
+		c.tell = &teller{send: c.send}
 	}
 	return c
 }

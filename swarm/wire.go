@@ -8,11 +8,12 @@ const (
 	handshakeLen = 68 // protocol, reserved bits, infohash, peer id
 	maxMessage   = 1 << 20
 
-	msgHave     = 4
-	msgBitfield = 5
-	msgRequest  = 6
-	msgPiece    = 7
-	msgCancel   = 8
+	msgInterested = 2
+	msgHave       = 4
+	msgBitfield   = 5
+	msgRequest    = 6
+	msgPiece      = 7
+	msgCancel     = 8
 
 	// Of the fast extension (BEP 6).
 	msgHaveAll     = 14
@@ -66,7 +67,7 @@ func (p *parser) through(b []byte) (n int, payload int64) {
 
 // next looks at the beginning of a message. It returns its id, -1 for a keep-alive, and
 // its length with the prefix; ok is false if more bytes are needed to know, or to have
-// the whole of a short message that may have to wait.
+// the whole of a short message that may have to wait or is looked at.
 func (p *parser) next(b []byte) (id, length int, ok bool) {
 	if len(b) < 4 {
 		return 0, 0, false
@@ -83,7 +84,7 @@ func (p *parser) next(b []byte) (id, length int, ok bool) {
 		return 0, 0, false
 	}
 	id, length = int(b[4]), 4+int(body)
-	if (id == msgRequest || id == msgCancel) && length == requestLen && len(b) < length {
+	if len(b) < length && ((id == msgRequest || id == msgCancel) && length == requestLen || id == msgHave && length == haveLen) {
 		return 0, 0, false
 	}
 	return id, length, true

@@ -1,0 +1,164 @@
+package swarm
+
+import (
+	"encoding/binary"
+	"sync"
+	"time"
+)
+
+// haveDelay is how long a HAVE may wait that tells a peer of a piece it has itself.
+const haveDelay = time.Second
+
+// A teller decides when a peer is told which pieces we have got.
+//
+// Of a small file most of what members say to each other is HAVE: each tells each of its
+// neighbours of every piece, a packet each time. Whoever lacks the piece is told at once.
+// Whoever has announced it needs to know only for its count of copies, so that waits for
+// something else to go the same way, or for haveDelay.
+//
+// A super seed (BEP 16) is an exception, because it is told of a piece by those to whom it
+// has announced that piece itself, and goes by that. It is never interested in what we
+// have; so nothing waits for a peer that has not been.
+type teller struct {
+	send func([]byte) (int, error)
+
+	kmu        sync.Mutex // guards what follows
+	interested bool
+	all        bool
+	has        []uint64 // a bit for each piece the peer has announced
+
+	wmu     sync.Mutex // held while sending; guards what follows
+	out     parser
+	waiting []byte // HAVE messages
+	timer   *time.Timer
+	due     bool // it will call flush
+	ended   bool
+}
+
+// heard notes what the peer says of itself: a message with its id first, whole if it is
+// one of those that matter.
+func (t *teller) heard(id int, body []byte) {
+	if id != msgInterested && id != msgHaveAll && (id != msgHave || len(body) != haveLen-4) {
+		return
+	}
+	t.kmu.Lock()
+	defer t.kmu.Unlock()
+	switch id {
+	case msgInterested:
+		t.interested = true
+	case msgHaveAll:
+		t.all = true
+	case msgHave:
+		piece := binary.BigEndian.Uint32(body[1:])
+		if piece >= maxPieces {
+			return
+		}
+		word := int(piece / 64)
+		for len(t.has) <= word {
+			t.has = append(t.has, 0)
+		}
+		t.has[word] |= 1 << (piece % 64)
+	}
+}
+
+// knows reports whether the peer has the piece, and does not go by who else has it.
+func (t *teller) knows(piece uint32) bool {
+	t.kmu.Lock()
+	defer t.kmu.Unlock()
+	word := int(piece / 64)
+	return t.interested && (t.all || word < len(t.has) && t.has[word]&(1<<(piece%64)) != 0)
+}
+
+// write sends what the engine has to say, which is whole messages, but for HAVE messages
+// that can wait, and with those that have waited.
+func (t *teller) write(b []byte) (int, error) {
+	t.wmu.Lock()
+	defer t.wmu.Unlock()
+	between := t.out.between()
+	if between && onlyHaves(b) {
+		if t.postpone(b) {
+			return len(b), nil
+		}
+	} else {
+		t.follow(b)
+	}
+	if !between || len(t.waiting) == 0 {
+		return t.send(b)
+	}
+	late := len(t.waiting)
+	buf := batches.Get().(*[]byte)
+	*buf = append(append(*buf, t.waiting...), b...)
+	n, err := t.send(*buf)
+	*buf = (*buf)[:0]
+	batches.Put(buf)
+	t.waiting = t.waiting[:0]
+	return max(0, n-late), err
+}
+
+// postpone lets HAVE messages wait, if all of them can.
+func (t *teller) postpone(haves []byte) bool {
+	for m := haves; len(m) > 0; m = m[haveLen:] {
+		if !t.knows(binary.BigEndian.Uint32(m[5:])) {
+			return false
+		}
+	}
+	t.waiting = append(t.waiting, haves...)
+	switch {
+	case t.ended || t.due:
+	case t.timer == nil:
+		t.timer = time.AfterFunc(haveDelay, t.flush)
+	default:
+		t.timer.Reset(haveDelay)
+	}
+	t.due = true
+	return true
+}
+
+// onlyHaves reports whether b is one HAVE message after the other.
+func onlyHaves(b []byte) bool {
+	if len(b)%haveLen != 0 {
+		return false
+	}
+	for ; len(b) > 0; b = b[haveLen:] {
+		if b[4] != msgHave || binary.BigEndian.Uint32(b) != haveLen-4 {
+			return false
+		}
+	}
+	return true
+}
+
+// follow keeps account of where messages begin and end.
+func (t *teller) follow(b []byte) {
+	for len(b) > 0 {
+		if !t.out.between() {
+			n, _ := t.out.through(b)
+			b = b[n:]
+			continue
+		}
+		_, length, ok := t.out.next(b)
+		if !ok {
+			t.out.opaque = true // the engine writes whole messages
+			return
+		}
+		t.out.skip = length
+	}
+}
+
+func (t *teller) flush() {
+	t.wmu.Lock()
+	defer t.wmu.Unlock()
+	t.due = false
+	if len(t.waiting) > 0 && !t.ended {
+		t.send(t.waiting) // the engine will see for itself if this fails
+		t.waiting = t.waiting[:0]
+	}
+}
+
+// end is called when the connection is closed.
+func (t *teller) end() {
+	t.wmu.Lock()
+	defer t.wmu.Unlock()
+	if t.ended = true; t.timer != nil {
+		t.timer.Stop()
+	}
+}

@@ -1,0 +1,120 @@
+package swarm
+
+import (
+	"bytes"
+	"encoding/binary"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func haveMsg(pieces ...uint32) (b []byte) {
+	for _, p := range pieces {
+		b = binary.BigEndian.AppendUint32(append(b, 0, 0, 0, 5, msgHave), p)
+	}
+	return b
+}
+
+func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+
+// What a peer is told of a piece it has can wait, and nothing else.
+func TestHavesWait(t *testing.T) {
+	hello := append([]byte(protocol), make([]byte, handshakeLen-len(protocol))...)
+	request := append([]byte{0, 0, 0, 13, msgRequest}, make([]byte, 12)...)
+	interested := []byte{msgInterested}
+	has := func(piece uint32) []byte { return haveMsg(piece)[4:] }
+	for _, test := range []struct {
+		fact   string
+		heard  [][]byte // from the peer
+		said   [][]byte // by the engine, after the handshake
+		sent   []byte   // at once
+		within []byte   // haveDelay
+	}{
+		{"it lacks the piece", [][]byte{interested, has(1)}, [][]byte{haveMsg(2)}, haveMsg(2), nil},
+		{"it has the piece", [][]byte{interested, has(1)}, [][]byte{haveMsg(1)}, nil, haveMsg(1)},
+		{"it has all pieces", [][]byte{interested, {msgHaveAll}}, [][]byte{haveMsg(1), haveMsg(2)}, nil, haveMsg(1, 2)},
+		{"it lacks one of several", [][]byte{interested, has(1)}, [][]byte{haveMsg(1, 2)}, haveMsg(1, 2), nil},
+		{"something else goes the same way", [][]byte{interested, has(1)}, [][]byte{haveMsg(1), request}, join(haveMsg(1), request), nil},
+		{"news goes the same way", [][]byte{interested, has(1)}, [][]byte{haveMsg(1), haveMsg(2)}, haveMsg(1, 2), nil},
+		{"it may be a super seed, which wants nothing", [][]byte{has(1)}, [][]byte{haveMsg(1)}, haveMsg(1), nil},
+		{"it says it has a piece that cannot be", [][]byte{interested, has(maxPieces)}, [][]byte{haveMsg(1)}, haveMsg(1), nil},
+		{"nothing is said", [][]byte{interested}, [][]byte{{}}, nil, nil},
+	} {
+		t.Run(test.fact, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var sent []byte
+				teller := &teller{send: func(b []byte) (int, error) { sent = append(sent, b...); return len(b), nil }}
+				defer teller.end()
+				write := func(b []byte) {
+					if n, err := teller.write(b); n != len(b) || err != nil {
+						t.Fatalf("write of %d bytes: %d, %v", len(b), n, err)
+					}
+				}
+				write(hello[:30])
+				write(hello[30:])
+				if !bytes.Equal(sent, hello) {
+					t.Fatalf("the handshake was changed: %x", sent)
+				}
+				sent = nil
+				for _, m := range test.heard {
+					teller.heard(int(m[0]), m)
+				}
+				for _, m := range test.said {
+					write(m)
+				}
+				if !bytes.Equal(sent, test.sent) {
+					t.Errorf("sent %x at once, want %x", sent, test.sent)
+				}
+				sent = nil
+				time.Sleep(haveDelay)
+				synctest.Wait()
+				if !bytes.Equal(sent, test.within) {
+					t.Errorf("sent %x later, want %x", sent, test.within)
+				}
+			})
+		})
+	}
+}
+
+// What goes over an obfuscated connection, or has not come to a boundary between two
+// messages, is not ours to change.
+func TestHavesWaitInTheClearOnly(t *testing.T) {
+	for what, before := range map[string][]byte{
+		"obfuscated":            bytes.Repeat([]byte{0xaa}, 96),
+		"before the handshake":  nil,
+		"in the middle of some": append(append([]byte(protocol), make([]byte, handshakeLen-len(protocol))...), 0, 0, 1, 0, msgPiece),
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var sent []byte
+				teller := &teller{send: func(b []byte) (int, error) { sent = append(sent, b...); return len(b), nil }}
+				defer teller.end()
+				teller.heard(msgInterested, []byte{msgInterested})
+				teller.heard(msgHaveAll, []byte{msgHaveAll})
+				teller.write(before)
+				teller.write(haveMsg(1))
+				if want := join(before, haveMsg(1)); !bytes.Equal(sent, want) {
+					t.Errorf("sent %x, want %x", sent, want)
+				}
+			})
+		})
+	}
+}
+
+// A connection that is closed is not written to when its time comes.
+func TestHavesEndWithTheConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		writes := 0
+		teller := &teller{send: func(b []byte) (int, error) { writes++; return len(b), nil }}
+		teller.write(append([]byte(protocol), make([]byte, handshakeLen-len(protocol))...))
+		teller.heard(msgInterested, []byte{msgInterested})
+		teller.heard(msgHaveAll, []byte{msgHaveAll})
+		teller.write(haveMsg(1))
+		teller.end()
+		time.Sleep(2 * haveDelay)
+		synctest.Wait()
+		if writes != 1 {
+			t.Errorf("%d writes, want that of the handshake", writes)
+		}
+	})
+}
