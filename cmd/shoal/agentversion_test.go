@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"shoal/cmd/shoal/internal/agentcmd/selfcmd"
 )
 
 // What a version of the agent does, besides being one. The first three are no agents in
@@ -65,7 +67,7 @@ func beAgent(exe string) {
 	case does == justExits, does == exitsAtRun && running:
 		os.Exit(1)
 	case does == hangsAtRun && running:
-		startSelf(os.Args[1:])
+		selfcmd.Start(os.Args[1:])
 		time.Sleep(time.Hour)
 	case does == diesWhenRun && running:
 		time.AfterFunc(time.Second, func() {

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"shoal/cmd/shoal/internal/cli"
 )
 
 // The page tells people what to type on days when nothing may go wrong, so all of it is
@@ -133,10 +135,10 @@ func TestSignersAreAsked(t *testing.T) {
 	dir := t.TempDir()
 	sh := func(stdin string, args ...string) (int, string) {
 		var said bytes.Buffer
-		c := newCLI(stdio{in: strings.NewReader(stdin), out: io.Discard, err: &said})
-		c.getenv = func(string) string { return "" }
-		c.inTTY, c.errTTY = true, true
-		return c.execute(t.Context(), newRootCmd(c), args), said.String()
+		c := cli.New(cli.Streams{In: strings.NewReader(stdin), Out: io.Discard, Err: &said})
+		c.Getenv = func(string) string { return "" }
+		c.InTTY, c.ErrTTY = true, true
+		return c.Execute(t.Context(), newRoot(c), args), said.String()
 	}
 	at := func(name string) string { return filepath.Join(dir, name) }
 	for _, k := range []string{"root", "spare", "ann"} {

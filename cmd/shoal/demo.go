@@ -14,11 +14,12 @@ import (
 	"golang.org/x/term"
 
 	"shoal/cmd/shoal/demo"
+	"shoal/cmd/shoal/internal/cli"
 	"shoal/cmd/shoal/internal/units"
 	"shoal/internal/fault"
 )
 
-func newDemoCmd(c *cli) *cobra.Command {
+func newDemoCmd(c *cli.CLI) *cobra.Command {
 	var agents int
 	var size, limit units.Size
 	var dir string
@@ -38,7 +39,7 @@ at the end, until Ctrl-C; neither with --open=false, nor with --plain or another
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if clean {
-				return c.cleanDemos(cmd.Context(), dir)
+				return cleanDemos(cmd.Context(), c, dir)
 			}
 			if runtime.GOOS == "windows" {
 				return fault.New(fault.Policy, "the demo needs a Unix system").
@@ -49,19 +50,19 @@ at the end, until Ctrl-C; neither with --open=false, nor with --plain or another
 				return fmt.Errorf("finding the running program: %w", err)
 			}
 			cfg := demo.Config{Exe: exe, Agents: agents, Size: size.Bytes(), Base: dir, Keep: keep}
-			cfg.Open = open && c.outTTY && !plain && !c.flags.quiet && c.flags.output == formatText
+			cfg.Open = open && c.OutTTY && !plain && !c.Quiet() && c.ForPeople()
 			if limit > 0 {
 				cfg.Limit = limit.String()
 			}
 			// With another form of output, standard output is the result's alone.
-			if c.flags.output == formatText {
-				cfg.Talk, cfg.Fancy = c.std.out, c.fancy(c.outTTY) && !plain && terminalFits(c.std.out, agents)
-			} else if !c.flags.quiet {
-				cfg.Talk = c.std.err
+			if c.ForPeople() {
+				cfg.Talk, cfg.Fancy = c.Std.Out, c.Fancy(c.OutTTY) && !plain && terminalFits(c.Std.Out, agents)
+			} else if !c.Quiet() {
+				cfg.Talk = c.Std.Err
 			}
 			stayed := false
 			printed := func(r *demo.Result) error {
-				return c.print("shoal.demo/v1", r, func(w io.Writer) {
+				return c.Print("shoal.demo/v1", r, func(w io.Writer) {
 					if !stayed {
 						fmt.Fprint(w, "\n  Everything was removed.  Keep it up and look around:  shoal demo --keep\n")
 					}
@@ -69,20 +70,20 @@ at the end, until Ctrl-C; neither with --open=false, nor with --plain or another
 			}
 			cfg.Stay = func(ctx context.Context, r *demo.Result, where string) {
 				stayed = true
-				if c.flags.output != formatText {
+				if !c.ForPeople() {
 					printed(r)
 				}
-				c.say("\n  Still running, in %s.  End it with Ctrl-C.", where)
+				c.Say("\n  Still running, in %s.  End it with Ctrl-C.", where)
 				publisher := "shoal --config " + filepath.Join(where, "publisher", "publisher.yaml")
 				m1 := filepath.Join(where, "m1")
 				agent := "shoal --config " + filepath.Join(m1, "agent.yaml") + " --state " + filepath.Join(m1, "state")
-				c.say("  Look around:  %s fleet status", publisher)
-				c.say("                %s rollout status", publisher)
-				c.say("                %s fleet login", publisher)
-				c.say("                %s agent peers", agent)
+				c.Say("  Look around:  %s fleet status", publisher)
+				c.Say("                %s rollout status", publisher)
+				c.Say("                %s fleet login", publisher)
+				c.Say("                %s agent peers", agent)
 				<-ctx.Done()
 			}
-			ctx, cancel := c.withTimeout(cmd.Context(), 0)
+			ctx, cancel := c.WithTimeout(cmd.Context(), 0)
 			defer cancel()
 			// A closed terminal or pipe would end this process before it has cleaned up.
 			ctx, stop := signal.NotifyContext(ctx, syscall.SIGPIPE, syscall.SIGHUP)
@@ -95,7 +96,7 @@ at the end, until Ctrl-C; neither with --open=false, nor with --plain or another
 				err = printed(r)
 			}
 			if err == nil && len(r.Problems) > 0 {
-				err = exitStatus(fault.IO.Exit()) // the result tells what
+				err = cli.ExitStatus(fault.IO.Exit()) // the result tells what
 			}
 			return err
 		},
@@ -129,7 +130,7 @@ func terminalFits(out io.Writer, agents int) bool {
 	return err == nil && width >= 80 && height > agents+titles
 }
 
-func (c *cli) cleanDemos(ctx context.Context, dir string) error {
+func cleanDemos(ctx context.Context, c *cli.CLI, dir string) error {
 	removed, err := demo.Clean(ctx, dir)
 	if err != nil {
 		return err
@@ -137,7 +138,7 @@ func (c *cli) cleanDemos(ctx context.Context, dir string) error {
 	out := struct {
 		Removed []string `json:"removed"`
 	}{append([]string{}, removed...)}
-	return c.print("shoal.demo-clean/v1", out, func(w io.Writer) {
+	return c.Print("shoal.demo-clean/v1", out, func(w io.Writer) {
 		for _, dir := range removed {
 			fmt.Fprintf(w, "Removed %s\n", dir)
 		}
@@ -148,7 +149,7 @@ func (c *cli) cleanDemos(ctx context.Context, dir string) error {
 }
 
 // newDemoProgramCmd is what a copy of this executable does as the demo's program.
-func newDemoProgramCmd(c *cli) *cobra.Command {
+func newDemoProgramCmd(c *cli.CLI) *cobra.Command {
 	var listen string
 	cmd := &cobra.Command{
 		Use:    "program",
@@ -160,7 +161,7 @@ func newDemoProgramCmd(c *cli) *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("finding the running program: %w", err)
 			}
-			return demo.RunProgram(cmd.Context(), exe, listen, c.std.out)
+			return demo.RunProgram(cmd.Context(), exe, listen, c.Std.Out)
 		},
 	}
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "`HOST:PORT` to serve on")
@@ -168,14 +169,14 @@ func newDemoProgramCmd(c *cli) *cobra.Command {
 }
 
 // newDemoServiceCmd is how the demo's agents control their program.
-func newDemoServiceCmd(c *cli) *cobra.Command {
+func newDemoServiceCmd(c *cli.CLI) *cobra.Command {
 	return &cobra.Command{
 		Use:    "service start|stop|restart|status URL",
 		Short:  "Tell the demo to start or stop a machine's program",
 		Hidden: true,
 		Args:   cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return demo.Control(cmd.Context(), args[0], args[1], c.std.out)
+			return demo.Control(cmd.Context(), args[0], args[1], c.Std.Out)
 		},
 	}
 }

@@ -11,15 +11,25 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"shoal/cmd/shoal/internal/agentcmd/selfcmd"
+	"shoal/cmd/shoal/internal/cli"
 )
 
 func main() {
-	if status, instead := startSelf(os.Args[1:]); instead {
+	if status, instead := selfcmd.Start(os.Args[1:]); instead {
 		os.Exit(status)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// After the first signal the default action is back, so that a second one ends a
 	// program that does not stop.
 	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], stdio{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
+	os.Exit(run(ctx, os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+}
+
+// run runs one command line and returns its exit status. It neither exits nor
+// touches the process's own standard streams.
+func run(ctx context.Context, args []string, std cli.Streams) int {
+	c := cli.New(std)
+	return c.Execute(ctx, newRoot(c), args)
 }

@@ -11,12 +11,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"shoal/cmd/shoal/internal/cli"
 	"shoal/internal/fault"
 )
 
 // wholeTree is every command, for tests that run none.
 func wholeTree() *cobra.Command {
-	return newRootCmd(newCLI(stdio{in: strings.NewReader(""), out: io.Discard, err: io.Discard}))
+	return newRoot(cli.New(cli.Streams{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard}))
 }
 
 // A page that names a command that is not there sends its reader into the next error.
@@ -25,7 +26,7 @@ func TestPagesNameCommandsThatExist(t *testing.T) {
 	quoted := regexp.MustCompile("`shoal ([^`]*)`")
 	found := 0
 	for _, row := range fault.Table {
-		text, err := os.ReadFile(filepath.Join("explain", string(row.Code)+".md"))
+		text, err := os.ReadFile(filepath.Join("internal", "lookcmd", "explain", string(row.Code)+".md"))
 		if err != nil {
 			t.Fatal(err)
 		}

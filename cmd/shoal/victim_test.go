@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"shoal/agent/agenttest"
+	"shoal/cmd/shoal/internal/cli"
 	"shoal/internal/fault"
 	"shoal/manifest"
 	mt "shoal/manifest/manifesttest"
@@ -83,7 +84,7 @@ func shoal(args ...string) (status int, stdout, stderr string) {
 
 func shoalIn(ctx context.Context, args ...string) (status int, stdout, stderr string) {
 	var out, talk bytes.Buffer
-	status = run(ctx, args, stdio{in: strings.NewReader(""), out: &out, err: &talk})
+	status = run(ctx, args, cli.Streams{In: strings.NewReader(""), Out: &out, Err: &talk})
 	return status, out.String(), talk.String()
 }
 

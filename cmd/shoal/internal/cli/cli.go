@@ -1,0 +1,136 @@
+// Package cli is the frame of every shoal command: it gives each the same streams, global
+// flags, forms of output, questions, passphrases and configuration files, and turns what
+// went wrong into one error for people and programs and an exit status.
+//
+// A command is a function of a [CLI]. It prints its result once, with [CLI.Print], talks
+// with [CLI.Say] and [CLI.Warn], and returns errors of package fault; it never writes to the
+// process's own streams, and never exits. What verbs share about one side of Shoal stands in
+// packages machine and publishing; this one knows neither agent nor publisher.
+package cli
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"shoal/agent/self"
+	"shoal/cmd/shoal/internal/units"
+	"shoal/cmd/shoal/internal/words"
+)
+
+// CLI is one invocation: its streams, its global flags and what it has found out.
+// Commands are closures over it; nothing of it outlives run.
+type CLI struct {
+	Std     Streams
+	Getenv  func(string) string
+	current *cobra.Command // the command being run, once the command line is parsed
+	started bool           // a command's own code has begun; errors before that are cobra's
+	printed bool           // something went to standard output through print
+
+	flags globalFlags
+
+	// passphraseFile is --passphrase-file of the commands that sign, and
+	// passphraseDefault the configured one, used when neither it nor the
+	// environment names a file.
+	passphraseFile, PassphraseDefault string
+
+	Program *self.Program // what this process runs from; nil when that cannot be told
+
+	MakesConfig bool // the configuration file that --config names may not be there yet
+
+	InTTY, OutTTY, ErrTTY bool
+}
+
+// globalFlags are understood by every command.
+type globalFlags struct {
+	config, state       string
+	output              format
+	quiet, verbose      bool
+	noColor, yes        bool
+	timeout             units.Duration
+	logLevel, logFormat string
+}
+
+func New(std Streams) *CLI {
+	program, _ := self.Running()
+	return &CLI{
+		Std: std, Getenv: os.Getenv, Program: program,
+		InTTY: isTerminal(std.In), OutTTY: isTerminal(std.Out), ErrTTY: isTerminal(std.Err),
+		flags: globalFlags{output: formatText},
+	}
+}
+
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// Fancy reports whether a stream, being a terminal, may show colours and moving bars.
+func (c *CLI) Fancy(terminal bool) bool {
+	return terminal && !c.flags.noColor && c.Getenv("NO_COLOR") == "" && c.Getenv("TERM") != "dumb"
+}
+
+// Quiet reports whether -q was given.
+func (c *CLI) Quiet() bool { return c.flags.quiet }
+
+// Say tells a person how things go: one line on standard error, nothing with -q.
+func (c *CLI) Say(format string, args ...any) {
+	if !c.Quiet() {
+		fmt.Fprintln(c.Std.Err, words.Printable(fmt.Sprintf(format, args...)))
+	}
+}
+
+// Warn is say for what a person should not miss: -q does not silence it.
+func (c *CLI) Warn(format string, args ...any) {
+	fmt.Fprintln(c.Std.Err, "warning: "+words.Printable(fmt.Sprintf(format, args...)))
+}
+
+// Confirm asks a yes-or-no question on the terminal; --yes answers it. Without a
+// terminal and without --yes it is a usage error that names the flag.
+func (c *CLI) Confirm(question string) (bool, error) {
+	if c.flags.yes {
+		return true, nil
+	}
+	if !c.InTTY || !c.ErrTTY {
+		return false, Usagef("cannot ask %q without a terminal", question).Do("say yes beforehand with --yes")
+	}
+	fmt.Fprintf(c.Std.Err, "%s [y/N] ", words.Printable(question))
+	answer, err := bufio.NewReader(c.Std.In).ReadString('\n')
+	if err != nil && err != io.EOF {
+		return false, fmt.Errorf("reading the answer: %w", err)
+	}
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return true, nil
+	}
+	return false, nil
+}
+
+// Timeout is --timeout; zero when it was not given.
+func (c *CLI) Timeout() units.Duration { return c.flags.timeout }
+
+// WithTimeout bounds ctx by --timeout, or by def when the flag is not given; zero
+// means no bound.
+func (c *CLI) WithTimeout(ctx context.Context, def time.Duration) (context.Context, context.CancelFunc) {
+	d := c.flags.timeout.Duration()
+	if d == 0 {
+		d = def
+	}
+	if d == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, d)
+}
+
+func (c *CLI) WarnAll(lines []string) {
+	for _, line := range lines {
+		c.Warn("%s", line)
+	}
+}
