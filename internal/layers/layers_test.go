@@ -104,6 +104,27 @@ func TestSigningLinksNoNetworkStack(t *testing.T) {
 	}
 }
 
+// What the torrent library brings and Shoal has no use for is kept out by the modules of
+// third_party: a debug port that an environment variable opens, and the stack of WebRTC.
+func TestProgramLinksNoDebugPortAndNoWebRTC(t *testing.T) {
+	cmd := exec.Command("go", "list", "-deps", "./cmd/shoal")
+	cmd.Dir = root(t)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	deps := strings.Fields(string(out))
+	if !slices.Contains(deps, "github.com/anacrolix/torrent") {
+		t.Fatalf("go list names %d packages, and not the torrent library", len(deps))
+	}
+	for _, dep := range deps {
+		switch {
+		case dep == "net/http/pprof", strings.HasPrefix(dep, "github.com/pion/dtls"), strings.HasPrefix(dep, "github.com/pion/ice"), strings.HasPrefix(dep, "github.com/pion/sctp"):
+			t.Errorf("the program links %s", dep)
+		}
+	}
+}
+
 func TestEveryPackageStatesItsPromise(t *testing.T) {
 	docs := map[string]string{}
 	for _, f := range goFiles(t) {
