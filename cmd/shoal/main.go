@@ -2,8 +2,22 @@
 // seeds releases, and keeps the programs of a fleet of machines up to date.
 //
 // This package is the person's side of Shoal: flags, signals, output and exit
-// statuses. It decides nothing about trust; the packages below it do. [run] is the
-// whole program as a function, and is what the tests call.
+// statuses. It decides nothing about trust. [run] is the whole program as a function, and
+// is what the tests call.
+//
+// It puts together the verbs, which stand in rooms below internal, one file a verb:
+//
+//	releasecmd    init, publish, release            what is made and taken back
+//	rolloutcmd    rollout                           how it reaches the machines
+//	deliverycmd   serve link mirror bundle fetch seed   how it gets about
+//	fleetcmd      fleet                             what the machines report
+//	agentcmd      agent                             this machine
+//	trustcmd      keys trust manifest channel       ceremonies
+//	lookcmd       doctor verify explain config ...  looking around
+//
+// A verb's room imports no other verb's. What two of them share is in cli, the frame of
+// every command; in machine, this machine's agent as verbs reach it; in publishing, the
+// publisher's desk; or in words, values as people read them.
 package main
 
 import (

@@ -46,6 +46,9 @@ var top = []string{
 	"CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "go.mod", "go.sum",
 }
 
+// mostFiles is how many a room of the command may have, tests apart.
+const mostFiles = 20
+
 type file struct {
 	path    string // slash-separated, from the root of the tree
 	dir     string
@@ -83,6 +86,48 @@ func mayImport(room string, allowed []string, to string) bool {
 		}
 	}
 	return false
+}
+
+// A newcomer looks for a verb in the room that its purpose names, and finds all of it there:
+// so package main of the command only puts the rooms together, no room of verbs leans on
+// another's, and what they share knows none of them.
+func TestRoomsOfTheCommand(t *testing.T) {
+	const command, inside = "cmd/shoal", "cmd/shoal/internal/"
+	// verbs is the room of verbs that a folder is or is in; empty for any other.
+	verbs := func(dir string) string {
+		room, _, _ := strings.Cut(strings.TrimPrefix(dir, inside), "/")
+		if !strings.HasPrefix(dir, inside) || !strings.HasSuffix(room, "cmd") {
+			return ""
+		}
+		return room
+	}
+	found := map[string]int{} // files by folder
+	for _, f := range goFiles(t) {
+		if f.test || f.dir != command && !strings.HasPrefix(f.dir, inside) {
+			continue
+		}
+		found[f.dir]++
+		if f.dir == command {
+			if f.path != command+"/main.go" && f.path != command+"/root.go" {
+				t.Errorf("%s: a verb belongs in a room of %s", f.path, inside)
+			}
+			continue
+		}
+		for _, imp := range f.imports {
+			to := verbs(strings.TrimPrefix(imp, module+"/"))
+			if to != "" && to != verbs(f.dir) {
+				t.Errorf("%s imports %s: what both need belongs in cli, machine, publishing or words", f.path, imp)
+			}
+		}
+	}
+	for dir, n := range found {
+		if n > mostFiles {
+			t.Errorf("%s has %d files, more than %d: it holds more than one concept", dir, n, mostFiles)
+		}
+	}
+	if len(found) < 10 {
+		t.Errorf("found only %d rooms", len(found))
+	}
 }
 
 // Whoever audits a signing machine should not have to read an HTTP or TLS stack.

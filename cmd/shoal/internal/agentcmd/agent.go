@@ -15,6 +15,7 @@ import (
 	"shoal/manifest"
 )
 
+// New is shoal agent.
 func New(c *cli.CLI) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "agent",

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"shoal/agent"
@@ -108,11 +107,10 @@ func tellUpdated(c *cli.CLI, updated []agent.Updated, wait bool) error {
 
 // sources says where an update's bytes came from.
 func sources(u *agent.UpdateStatus) string {
-	size := func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 	b := u.Bytes
 	if all := b.LAN + b.WAN + b.Origin + b.Webseed; all == 0 {
-		return fmt.Sprintf("%s, which were here already, in %.1f s", size(u.Length), u.Seconds)
+		return fmt.Sprintf("%s, which were here already, in %.1f s", words.Size(u.Length), u.Seconds)
 	}
 	return fmt.Sprintf("%s: lan %s, wan %s, origin %s, webseed %s, in %.1f s",
-		size(u.Length), size(b.LAN), size(b.WAN), size(b.Origin), size(b.Webseed), u.Seconds)
+		words.Size(u.Length), words.Size(b.LAN), words.Size(b.WAN), words.Size(b.Origin), words.Size(b.Webseed), u.Seconds)
 }

@@ -25,6 +25,7 @@ type Build struct {
 	Manifest string    `json:"manifest"`
 }
 
+// BuildInfo says which build is running.
 func BuildInfo() Build {
 	b := Build{
 		Version: "0.0.0-dev", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,

@@ -5,7 +5,7 @@
 // A command is a function of a [CLI]. It prints its result once, with [CLI.Print], talks
 // with [CLI.Say] and [CLI.Warn], and returns errors of package fault; it never writes to the
 // process's own streams, and never exits. What verbs share about one side of Shoal stands in
-// packages machine and publishing; this one knows neither agent nor publisher.
+// packages machine and publishing.
 package cli
 
 import (
@@ -26,26 +26,21 @@ import (
 )
 
 // CLI is one invocation: its streams, its global flags and what it has found out.
-// Commands are closures over it; nothing of it outlives run.
+// Commands are closures over it; nothing of it outlives Execute.
 type CLI struct {
-	Std     Streams
-	Getenv  func(string) string
-	current *cobra.Command // the command being run, once the command line is parsed
-	started bool           // a command's own code has begun; errors before that are cobra's
-	printed bool           // something went to standard output through print
+	Std                   Streams
+	InTTY, OutTTY, ErrTTY bool                // which of them are terminals
+	Getenv                func(string) string // the environment
+	Program               *self.Program       // what this process runs from; nil when that cannot be told
 
-	flags globalFlags
+	MakesConfig       bool   // the configuration file that --config names may not be there yet
+	PassphraseDefault string // the configured passphrase file, used when neither flag nor environment names one
 
-	// passphraseFile is --passphrase-file of the commands that sign, and
-	// passphraseDefault the configured one, used when neither it nor the
-	// environment names a file.
-	passphraseFile, PassphraseDefault string
-
-	Program *self.Program // what this process runs from; nil when that cannot be told
-
-	MakesConfig bool // the configuration file that --config names may not be there yet
-
-	InTTY, OutTTY, ErrTTY bool
+	flags          globalFlags
+	passphraseFile string         // --passphrase-file of the commands that sign
+	current        *cobra.Command // the command being run, once the command line is parsed
+	started        bool           // a command's own code has begun; errors before that are cobra's
+	printed        bool           // something went to standard output through Print or Data
 }
 
 // globalFlags are understood by every command.
@@ -58,6 +53,7 @@ type globalFlags struct {
 	logLevel, logFormat string
 }
 
+// New is an invocation with these streams and the process's environment.
 func New(std Streams) *CLI {
 	program, _ := self.Running()
 	return &CLI{
@@ -87,7 +83,7 @@ func (c *CLI) Say(format string, args ...any) {
 	}
 }
 
-// Warn is say for what a person should not miss: -q does not silence it.
+// Warn is Say for what a person should not miss: -q does not silence it.
 func (c *CLI) Warn(format string, args ...any) {
 	fmt.Fprintln(c.Std.Err, "warning: "+words.Printable(fmt.Sprintf(format, args...)))
 }
@@ -129,6 +125,7 @@ func (c *CLI) WithTimeout(ctx context.Context, def time.Duration) (context.Conte
 	return context.WithTimeout(ctx, d)
 }
 
+// WarnAll is Warn for each of lines.
 func (c *CLI) WarnAll(lines []string) {
 	for _, line := range lines {
 		c.Warn("%s", line)

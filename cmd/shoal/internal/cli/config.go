@@ -51,6 +51,8 @@ func (c *CLI) Load(name string, out any) (*config.Loaded, error) {
 	return config.Load(out, opts)
 }
 
+// ConfigFlagFile is the one configuration file that a person named, by --config or
+// SHOAL_CONFIG; empty where nobody did.
 func (c *CLI) ConfigFlagFile() string {
 	if c.flags.config != "" {
 		return c.flags.config

@@ -43,7 +43,7 @@ func (c *CLI) Passphrase(ctx context.Context, what string) ([]byte, error) {
 }
 
 // NewPassphrase asks for the passphrase of a key about to be made: from a file as
-// passphrase does, else twice from the terminal. Empty means no passphrase.
+// Passphrase does, else twice from the terminal. Empty means no passphrase.
 func (c *CLI) NewPassphrase(ctx context.Context, what string) ([]byte, error) {
 	if p, ok, err := c.passphraseFromFile(); ok || err != nil {
 		return p, err
@@ -51,6 +51,7 @@ func (c *CLI) NewPassphrase(ctx context.Context, what string) ([]byte, error) {
 	return c.AskNewPassphrase(ctx, what)
 }
 
+// AskNewPassphrase asks for the passphrase of what twice, on the terminal. Empty means none.
 func (c *CLI) AskNewPassphrase(ctx context.Context, what string) ([]byte, error) {
 	first, err := c.askPassphrase(ctx, fmt.Sprintf("New passphrase for %s (empty for none): ", what))
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 	"shoal/publisher/repo"
 )
 
+// Bundle is shoal bundle.
 func Bundle(c *cli.CLI) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bundle",

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"shoal/agent"
@@ -22,6 +21,7 @@ import (
 	"shoal/swarm/fleet"
 )
 
+// Fetch is shoal fetch.
 func Fetch(c *cli.CLI) *cobra.Command {
 	var (
 		platform, out, fleetKey, listen string
@@ -148,14 +148,13 @@ func gaveUp(ctx context.Context, c *cli.CLI, err error) error {
 
 func tellFetched(c *cli.CLI, f holder.Fetched, seed bool) error {
 	return c.Print("shoal.fetch/v1", f, func(w io.Writer) {
-		size := func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 		fmt.Fprintf(w, "%s/%s %s for %s is in %s\n", f.App, f.Channel, f.Version, f.Platform, words.Printable(f.Out))
-		fmt.Fprintf(w, "  verified: %s, sha256 %s, good until %s\n", size(f.Length), f.SHA256, f.Expires.UTC().Format(time.DateOnly))
+		fmt.Fprintf(w, "  verified: %s, sha256 %s, good until %s\n", words.Size(f.Length), f.SHA256, f.Expires.UTC().Format(time.DateOnly))
 		if f.Already {
 			fmt.Fprintln(w, "  it was there already")
 		} else {
 			fmt.Fprintf(w, "  lan %s, wan %s, origin %s, webseed %s, in %.1f s\n",
-				size(f.Bytes.LAN), size(f.Bytes.WAN), size(f.Bytes.Origin), size(f.Bytes.Webseed), f.Seconds)
+				words.Size(f.Bytes.LAN), words.Size(f.Bytes.WAN), words.Size(f.Bytes.Origin), words.Size(f.Bytes.Webseed), f.Seconds)
 		}
 		if f.Note != "" {
 			fmt.Fprintln(w, "  note: "+f.Note)

@@ -26,6 +26,7 @@ type linkInfo struct {
 	Peers       []string         `json:"peers"`
 }
 
+// Link is shoal link.
 func Link(c *cli.CLI) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "link",

@@ -16,6 +16,7 @@ import (
 	"shoal/publisher/repo"
 )
 
+// Mirror is shoal mirror.
 func Mirror(c *cli.CLI) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "mirror",

@@ -22,6 +22,7 @@ import (
 	"shoal/swarm/fleet"
 )
 
+// Seed is shoal seed.
 func Seed(c *cli.CLI) *cobra.Command {
 	var (
 		cache, up        units.Size

@@ -16,6 +16,7 @@ import (
 	"shoal/publisher"
 )
 
+// Serve is shoal serve.
 func Serve(c *cli.CLI) *cobra.Command {
 	var up units.Size
 	var beacon string

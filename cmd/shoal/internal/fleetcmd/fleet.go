@@ -23,6 +23,7 @@ import (
 	"shoal/publisher/fleet"
 )
 
+// New is shoal fleet.
 func New(c *cli.CLI) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fleet",
@@ -37,7 +38,7 @@ These commands work beside a running serve, as the user it runs as, and without 
 	return cmd
 }
 
-// allAgents is what eachAgent finds.
+// allAgents is what publishing.EachAgent finds.
 func allAgents(ctx context.Context, f fleet.Fleet, q fleet.Query) ([]*fleet.Agent, error) {
 	all := []*fleet.Agent{}
 	err := publishing.EachAgent(ctx, f, q, func(a *fleet.Agent) error { all = append(all, a); return nil })

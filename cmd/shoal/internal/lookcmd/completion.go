@@ -8,6 +8,7 @@ import (
 	"shoal/cmd/shoal/internal/cli"
 )
 
+// Completion is shoal completion.
 func Completion(c *cli.CLI) *cobra.Command {
 	shells := map[string]func(root *cobra.Command, w io.Writer) error{
 		"bash":       func(root *cobra.Command, w io.Writer) error { return root.GenBashCompletionV2(w, true) },

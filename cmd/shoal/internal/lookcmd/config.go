@@ -13,6 +13,7 @@ import (
 	"shoal/internal/fault"
 )
 
+// Config is shoal config.
 func Config(c *cli.CLI) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",

@@ -14,6 +14,7 @@ import (
 	"shoal/internal/fault"
 )
 
+// Doctor is shoal doctor.
 func Doctor(c *cli.CLI) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",

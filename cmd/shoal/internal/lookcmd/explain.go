@@ -25,6 +25,7 @@ func explanation(code fault.Code) (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
+// Explain is shoal explain.
 func Explain(c *cli.CLI) *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain [CODE]",

@@ -25,6 +25,7 @@ type verifyFlags struct {
 	manifests       []string
 }
 
+// Verify is shoal verify.
 func Verify(c *cli.CLI) *cobra.Command {
 	var f verifyFlags
 	cmd := &cobra.Command{

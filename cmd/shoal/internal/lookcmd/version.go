@@ -9,6 +9,7 @@ import (
 	"shoal/cmd/shoal/internal/cli"
 )
 
+// Version is shoal version.
 func Version(c *cli.CLI) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",

@@ -1,5 +1,5 @@
-// Package lookcmd has the verbs for looking around: doctor, verify, explain, config,
-// completion, version, and what shoal alone prints. They change nothing.
+// Package lookcmd has the verbs for looking around: demo, doctor, verify, explain, config,
+// completion, version, and what shoal alone prints. They change nothing that is there.
 package lookcmd
 
 import (
@@ -19,7 +19,7 @@ func Welcome(c *cli.CLI) error {
 		{"shoal agent join LINK", "keep a program on this machine up to date"},
 	}
 	switch {
-	case there(filepath.Join(filepath.Dir(c.ConfigPath("agent")), "join.json")), there(filepath.Join(c.StateDir(), "state.json")):
+	case there(c.JoinFile()), there(filepath.Join(c.StateDir(), "state.json")):
 		next = [3][2]string{
 			{"shoal agent status", "what runs here and what is known"},
 			{"shoal agent check", "ask for something newer now"},

@@ -31,7 +31,7 @@ func Config(c *cli.CLI) (agent.Config, error) {
 	}
 	cfg.StateDir = dir
 	cfg.AnchorFile = c.AnchorFile(dir)
-	cfg.JoinFile = filepath.Join(filepath.Dir(c.ConfigPath("agent")), "join.json")
+	cfg.JoinFile = c.JoinFile()
 	if cache, _, _ := strings.Cut(c.Getenv("CACHE_DIRECTORY"), ":"); cache != "" && !c.StateDirGiven() {
 		cfg.CacheDir = cache
 	}

@@ -13,7 +13,7 @@ import (
 	"shoal/manifest"
 )
 
-// NewProgress returns what shows progress on the way of c.
+// NewProgress shows progress as c talks.
 func NewProgress(c *cli.CLI) *Progress {
 	return &Progress{c: c, last: map[string]shownProgress{}}
 }
@@ -35,6 +35,7 @@ type shownProgress struct {
 
 const progressEvery = 5 * time.Second
 
+// Show says how things stand, where that is news.
 func (p *Progress) Show(now agent.Progress) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

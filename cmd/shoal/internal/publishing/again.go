@@ -21,6 +21,7 @@ type AgainFlags struct {
 	keys        []string
 }
 
+// Register gives cmd the flags.
 func (f *AgainFlags) Register(c *cli.CLI, cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.Var(&f.expires, "expires", "how long it is believed; by default as configured, else as root allows")
@@ -32,8 +33,8 @@ func (f *AgainFlags) Register(c *cli.CLI, cmd *cobra.Command) {
 	cmd.MarkFlagsMutuallyExclusive("dry-run", "draft")
 }
 
-// SignAgain fills f in and has do sign with it.
-func SignAgain(ctx context.Context, c *cli.CLI, f *AgainFlags, do func(context.Context, *publisher.Publisher) (*publisher.PublishResult, error)) (*publisher.PublishResult, error) {
+// Sign fills f in and has do sign with it.
+func (f *AgainFlags) Sign(ctx context.Context, c *cli.CLI, do func(context.Context, *publisher.Publisher) (*publisher.PublishResult, error)) (*publisher.PublishResult, error) {
 	cfg, err := Config(c)
 	if err != nil {
 		return nil, err
@@ -60,9 +61,9 @@ func SignAgain(ctx context.Context, c *cli.CLI, f *AgainFlags, do func(context.C
 	return res, nil
 }
 
-// PrintAgain is signAgain with its result printed.
-func PrintAgain(ctx context.Context, c *cli.CLI, f *AgainFlags, do func(context.Context, *publisher.Publisher) (*publisher.PublishResult, error)) error {
-	res, err := SignAgain(ctx, c, f, do)
+// SignAndPrint is Sign with its result printed.
+func (f *AgainFlags) SignAndPrint(ctx context.Context, c *cli.CLI, do func(context.Context, *publisher.Publisher) (*publisher.PublishResult, error)) error {
+	res, err := f.Sign(ctx, c, do)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ type PlanFlags struct {
 	stop  units.Percent
 }
 
+// Register gives cmd the flags.
 func (f *PlanFlags) Register(cmd *cobra.Command) {
 	f.cmd = cmd
 	fl := cmd.Flags()

@@ -39,6 +39,7 @@ type ReleaseFlags struct {
 	plan                              PlanFlags
 }
 
+// Register gives cmd the flags.
 func (f *ReleaseFlags) Register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVar(&f.Version, "version", "", "the release's `VERSION`")

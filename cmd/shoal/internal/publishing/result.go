@@ -14,6 +14,7 @@ import (
 	"shoal/publisher"
 )
 
+// WriteResult says what was signed and published, or why not yet, and what comes next.
 func WriteResult(c *cli.CLI, w io.Writer, res *publisher.PublishResult) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, a := range res.Artifacts {
@@ -64,6 +65,7 @@ func WriteResult(c *cli.CLI, w io.Writer, res *publisher.PublishResult) {
 	}
 }
 
+// SignerNames lists who signed.
 func SignerNames(res *publisher.PublishResult) string {
 	var names []string
 	for _, s := range res.SignedBy {

@@ -16,6 +16,7 @@ import (
 	"shoal/publisher"
 )
 
+// Init is shoal init.
 func Init(c *cli.CLI) *cobra.Command {
 	var req publisher.InitRequest
 	var dir, store string

@@ -20,6 +20,7 @@ type publishFlags struct {
 	keys           []string
 }
 
+// Publish is shoal publish.
 func Publish(c *cli.CLI) *cobra.Command {
 	var f publishFlags
 	cmd := &cobra.Command{

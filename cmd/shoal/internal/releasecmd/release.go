@@ -17,6 +17,7 @@ import (
 	"shoal/publisher"
 )
 
+// Release is shoal release.
 func Release(c *cli.CLI) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "release",

@@ -48,7 +48,7 @@ its signatures are left in this directory for the next signer.`,
 				req.Severity = "critical"
 			}
 			req.Version, req.Confirm = args[0], agreedOr(c, "--allow-version-regress")
-			return publishing.PrintAgain(cmd.Context(), c, &f, func(ctx context.Context, p *publisher.Publisher) (*publisher.PublishResult, error) {
+			return f.SignAndPrint(cmd.Context(), c, func(ctx context.Context, p *publisher.Publisher) (*publisher.PublishResult, error) {
 				req.AgainRequest = f.AgainRequest
 				return p.Yank(ctx, req)
 			})

@@ -20,6 +20,7 @@ import (
 	"shoal/publisher/rollout"
 )
 
+// New is shoal rollout.
 func New(c *cli.CLI) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rollout",

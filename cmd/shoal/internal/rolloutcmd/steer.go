@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"shoal/cmd/shoal/internal/cli"
-	"shoal/cmd/shoal/internal/publishing"
 	"shoal/internal/fault"
 	"shoal/publisher"
 	"shoal/publisher/rollout"
@@ -15,7 +14,7 @@ import (
 
 // steer signs the plan of f's channel anew.
 func steer(ctx context.Context, c *cli.CLI, f *steering, do publisher.Steering) (*publisher.PublishResult, error) {
-	return publishing.SignAgain(ctx, c, &f.AgainFlags, func(ctx context.Context, p *publisher.Publisher) (*publisher.PublishResult, error) {
+	return f.Sign(ctx, c, func(ctx context.Context, p *publisher.Publisher) (*publisher.PublishResult, error) {
 		return p.Steer(ctx, publisher.SteerRequest{AgainRequest: f.AgainRequest, Do: do})
 	})
 }
@@ -203,7 +202,7 @@ does it.`,
 			if !revert {
 				return thenSign(cmd.Context(), c, &f, s, publisher.SteerPause)
 			}
-			s.Signed, err = publishing.SignAgain(cmd.Context(), c, &f.AgainFlags, func(ctx context.Context, p *publisher.Publisher) (*publisher.PublishResult, error) {
+			s.Signed, err = f.Sign(cmd.Context(), c, func(ctx context.Context, p *publisher.Publisher) (*publisher.PublishResult, error) {
 				return p.TakeBack(ctx, publisher.YankRequest{AgainRequest: f.AgainRequest, To: to, Reason: f.reason})
 			})
 			if err != nil {

@@ -18,6 +18,7 @@ import (
 	"shoal/publisher/ceremony"
 )
 
+// Channel is shoal channel.
 func Channel(c *cli.CLI) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "channel",
@@ -217,7 +218,7 @@ left in this directory for the next signer.`,
 			if len(args) == 1 {
 				f.ChannelName = args[0]
 			}
-			return publishing.PrintAgain(cmd.Context(), c, &f, func(ctx context.Context, p *publisher.Publisher) (*publisher.PublishResult, error) {
+			return f.SignAndPrint(cmd.Context(), c, func(ctx context.Context, p *publisher.Publisher) (*publisher.PublishResult, error) {
 				return p.Refresh(ctx, f.AgainRequest)
 			})
 		},

@@ -28,6 +28,7 @@ func infoOf(pub keys.PublicKey, file string) keyInfo {
 	return keyInfo{ID: pub.ID(), Public: pub.String(), Comment: pub.Comment(), File: file}
 }
 
+// Keys is shoal keys.
 func Keys(c *cli.CLI) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys",

@@ -19,6 +19,7 @@ import (
 	"shoal/publisher/ceremony/schema"
 )
 
+// Manifest is shoal manifest.
 func Manifest(c *cli.CLI) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "manifest",

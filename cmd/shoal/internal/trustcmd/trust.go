@@ -17,6 +17,7 @@ import (
 	"shoal/publisher/ceremony"
 )
 
+// Trust is shoal trust.
 func Trust(c *cli.CLI) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "trust",

@@ -10,6 +10,7 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
+// OrUnknown is a version, or the words for one that nobody told.
 func OrUnknown(version string) string {
 	if version == "" {
 		return "an unknown version"
@@ -33,6 +34,7 @@ func Roughly(d time.Duration) string {
 // Moment is a time as people read it, in this machine's zone.
 func Moment(t time.Time) string { return t.Local().Format("Mon 2006-01-02 15:04 MST") }
 
+// Left says how far t is from now: so much left, or expired so long ago.
 func Left(t, now time.Time) string {
 	if !now.Before(t) {
 		return "EXPIRED " + Roughly(now.Sub(t)) + " ago"
@@ -53,6 +55,7 @@ func Shell(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
+// Size is a number of bytes as people read it; less than none is none.
 func Size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 
 // Short is the beginning of a hash, for a line that people read.

@@ -11,6 +11,7 @@ import (
 	"shoal/cmd/shoal/internal/machine"
 )
 
+// Check is shoal self-check.
 func Check(c *cli.CLI) *cobra.Command {
 	return &cobra.Command{
 		Use:   "self-check",

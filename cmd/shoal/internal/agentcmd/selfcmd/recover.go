@@ -11,6 +11,7 @@ import (
 	"shoal/cmd/shoal/internal/cli"
 )
 
+// Recover is shoal recover-self.
 func Recover(c *cli.CLI) *cobra.Command {
 	var unit string
 	cmd := &cobra.Command{

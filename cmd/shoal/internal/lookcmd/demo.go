@@ -1,4 +1,4 @@
-package main
+package lookcmd
 
 import (
 	"context"
@@ -19,7 +19,8 @@ import (
 	"shoal/internal/fault"
 )
 
-func newDemoCmd(c *cli.CLI) *cobra.Command {
+// Demo is shoal demo.
+func Demo(c *cli.CLI) *cobra.Command {
 	var agents int
 	var size, limit units.Size
 	var dir string
