@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -125,14 +124,13 @@ func startDemo(t *testing.T, tmp string) (*exec.Cmd, *bytes.Buffer) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill() }) // nothing, once it has ended
-	for deadline := time.Now().Add(waitDeadline); ; time.Sleep(10 * time.Millisecond) {
-		if found, _ := filepath.Glob(filepath.Join(tmp, "*", "m2", "state")); len(found) == 1 {
-			return cmd, &out
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the demo does not get to its agents:\n%s", &out)
-		}
+	if !comes(func() bool {
+		found, _ := filepath.Glob(filepath.Join(tmp, "*", "m2", "state"))
+		return len(found) == 1
+	}) {
+		t.Fatalf("the demo does not get to its agents:\n%s", &out)
 	}
+	return cmd, &out
 }
 
 func TestAnInterruptedDemoLeavesNothing(t *testing.T) {
@@ -179,10 +177,8 @@ func TestAKilledDemoLeavesOnlyItsDirectoryWhichCleanRemoves(t *testing.T) {
 		t.Log("only Linux ends the children of a killed process by itself: --clean has to")
 		clean()
 	}
-	for deadline := time.Now().Add(waitDeadline); len(processes(t, filepath.Join(tmp, "shoal-demo-"))) > 0; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("left running: %q", processes(t, filepath.Join(tmp, "shoal-demo-")))
-		}
+	if !comes(func() bool { return len(processes(t, filepath.Join(tmp, "shoal-demo-"))) == 0 }) {
+		t.Fatalf("left running: %q", processes(t, filepath.Join(tmp, "shoal-demo-")))
 	}
 	if runtime.GOOS == "linux" {
 		if got := clean(); !strings.Contains(got, "Removed ") {

@@ -199,16 +199,16 @@ func asProcess(th *theatre) {
 		cmd.Wait()
 	})
 	th.t.Cleanup(th.stop)
-	for deadline := time.Now().Add(waitDeadline); ; time.Sleep(20 * time.Millisecond) {
-		if res, err := http.Get("http://" + th.serving.HTTP.String() + "/healthz"); err == nil {
-			if res.Body.Close(); res.StatusCode == http.StatusOK {
-				return
-			}
+	if !comes(func() bool {
+		res, err := http.Get("http://" + th.serving.HTTP.String() + "/healthz")
+		if err != nil {
+			return false
 		}
-		if time.Now().After(deadline) {
-			th.stop()
-			th.t.Fatalf("shoal serve does not begin:\n%s", &out)
-		}
+		res.Body.Close()
+		return res.StatusCode == http.StatusOK
+	}) {
+		th.stop()
+		th.t.Fatalf("shoal serve does not begin:\n%s", &out)
 	}
 }
 
@@ -282,10 +282,8 @@ func (th *theatre) approve() {
 
 func (th *theatre) until(what string, ok func() bool) {
 	th.t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if ok() {
-			return
-		}
+	if comes(ok) {
+		return
 	}
 	for i, m := range th.machines {
 		s := m.Status().Apps[0]

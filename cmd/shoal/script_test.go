@@ -90,9 +90,19 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// waitDeadline bounds waitfor: long enough for a loaded machine, since a story that
-// waits for what never comes should still end.
-const waitDeadline = 60 * time.Second
+// waitDeadline bounds a wait: long enough for a loaded machine, since a story that waits for
+// what never comes should still end.
+const waitDeadline = 2 * time.Minute
+
+// comes waits until there says so, and reports whether that was before waitDeadline.
+func comes(there func() bool) bool {
+	for deadline := time.Now().Add(waitDeadline); !there(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
+}
 
 // waitFor waits until something is there:
 //
@@ -107,14 +117,13 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 		pattern = regexp.MustCompile(args[2])
 	}
 	var last string
-	for deadline := time.Now().Add(waitDeadline); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	if !comes(func() bool {
 		body, err := look(ts, args[0], args[1])
-		if err == nil && pattern.MatchString(body) {
-			return
-		}
 		last = fmt.Sprintf("%q, %v", body, err)
+		return err == nil && pattern.MatchString(body)
+	}) {
+		ts.Fatalf("waited in vain for %s %s: %s", args[0], args[1], last)
 	}
-	ts.Fatalf("waited in vain for %s %s: %s", args[0], args[1], last)
 }
 
 // until runs a program again and again until what it prints is like REGEXP, of which the

@@ -189,14 +189,16 @@ func newSelfBench(t *testing.T, settle time.Duration) *selfBench {
 func (b *selfBench) until(what string, ok func(*agent.AppStatus) bool) {
 	b.t.Helper()
 	var last *agent.Status
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if s, err := agent.ReadStatus(filepath.Join(b.dir, "state")); err == nil {
-			if last = s; ok(&s.Apps[0]) {
-				return
-			}
+	if !comes(func() bool {
+		s, err := agent.ReadStatus(filepath.Join(b.dir, "state"))
+		if err != nil {
+			return false
 		}
+		last = s
+		return ok(&s.Apps[0])
+	}) {
+		b.t.Fatalf("waited in vain for %s; last was %+v", what, last)
 	}
-	b.t.Fatalf("waited in vain for %s; last was %+v", what, last)
 }
 
 func (b *selfBench) has(name, path string, want []byte) {

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // The two releases of somebody else's program, and where its source is.
@@ -149,10 +148,8 @@ func (s *thirdPartySite) start(args ...string) {
 
 func (s *thirdPartySite) wait(what string, there func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); !there(); time.Sleep(100 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			s.t.Fatalf("waited in vain for %s", what)
-		}
+	if !comes(there) {
+		s.t.Fatalf("waited in vain for %s", what)
 	}
 }
 
