@@ -22,6 +22,7 @@ const (
 	rateOver      = 250 * time.Millisecond // how often the rate is measured
 	firstRequests = 16
 	leastRequest  = 2 * usualBlock // bytes
+	originPieces  = 2              // of the origin, which offers piece by piece, at least so many whole
 	mostRequests  = 256
 
 	// Closed connections wait to be counted; with this many, now.
@@ -235,6 +236,9 @@ func (n *Node) peerDelivered(e torrent.ReceivedUsefulDataEvent) {
 	if over := time.Since(p.since); over >= rateOver {
 		inTime := 1 + int(float64(p.blocks)*float64(queueTime+2*p.conn.rtt())/float64(over))
 		least := max(1, leastRequest/int(s.block))
+		if p.class(n.tr.classes) == ClassOrigin {
+			least = max(least, originPieces*int(s.info.pieceLength/s.block))
+		}
 		pc.PeerMaxRequests = min(max(inTime, least), mostRequests, p.allows)
 		p.blocks, p.since = 0, p.since.Add(over)
 	}

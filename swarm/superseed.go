@@ -11,12 +11,16 @@ import (
 // lack. One rule does most of it: no second copy of anything is offered as long as first
 // copies are under way.
 const (
-	// Offers that are being sent at a time, over all peers: as many as are taken in
-	// offerTime, which is to cover two round trips, but never fewer than leastOffers.
-	// Pieces that are sent side by side are whole, and can be passed on, that much later:
-	// one to each of 64 peers at a time, they would take as long as 64 pieces do.
+	// Offers that are being sent at a time, over all peers: spareOffers times as many as
+	// are on their way when nothing waits for anything else, and leastOffers. Pieces that
+	// are sent side by side are whole, and can be passed on, that much later: one to each
+	// of 64 peers at a time, they would take as long as 64 pieces do. How long an offer
+	// takes if it need not wait, from when it is made until the last of it is sent, is
+	// the least that one of the peer took within briefSpan. (As TCP Vegas goes by the
+	// shortest round trip.)
 	leastOffers = 4
-	offerTime   = 400 * time.Millisecond
+	spareOffers = 1.5
+	briefSpan   = 5 * time.Second
 	// An offer that nobody asks for makes room for another after askTime; and if nothing
 	// at all is sent for so long, whoever has no offer gets one.
 	askTime = 250 * time.Millisecond
@@ -103,6 +107,7 @@ type offeree struct {
 	waits     time.Time            // since when for pieces to spread; zero if it does not
 	owed      map[blockID]struct{} // requests that are not answered yet
 	gained    pace                 // pieces that came from others
+	brief     brief                // the time its offers take
 }
 
 type offer struct {
@@ -265,6 +270,7 @@ func (s *superSeed) answered(p *offeree, b blockID, n int64, now time.Time) {
 		if o := &p.open[i]; o.piece == int(b.piece) {
 			o.sent += n
 			if o.sent >= s.length(o.piece) {
+				p.brief.add(now.Sub(o.at), now)
 				if p.quiet {
 					s.got(p, o.piece, now)
 				}
@@ -337,13 +343,19 @@ type round struct {
 
 func (s *superSeed) round(now time.Time) round {
 	r := round{pace: s.taken.rate(now), still: now.Sub(s.moved) >= askTime}
+	var brief time.Duration
+	known := 0
 	for _, p := range s.peers {
 		r.sending += s.sending(p, now)
 		if p.wanting() {
 			r.wanting++
 		}
+		if least := p.brief.least(); least > 0 {
+			brief += least
+			known++
+		}
 	}
-	r.most = max(leastOffers, int(r.pace*offerTime.Seconds()))
+	r.most = leastOffers + int(spareOffers*r.pace*brief.Seconds()/float64(max(1, known)))
 	r.each = max(1, r.most/max(1, r.wanting))
 	return r
 }
@@ -492,4 +504,28 @@ func (p *pace) roll(now time.Time) {
 		p.last = float64(p.n) / over.Seconds()
 		p.n, p.since = 0, now
 	}
+}
+
+// A brief is the least of the durations of late: of a span of [briefSpan] and the one
+// before.
+type brief struct {
+	since     time.Time
+	now, last time.Duration // 0 if there were none
+}
+
+func (b *brief) add(d time.Duration, now time.Time) {
+	if now.Sub(b.since) >= briefSpan {
+		b.last, b.now, b.since = b.now, 0, now
+	}
+	if b.now == 0 || d < b.now {
+		b.now = max(d, 1)
+	}
+}
+
+// least is 0 if there is none.
+func (b *brief) least() time.Duration {
+	if b.now == 0 || b.last > 0 && b.last < b.now {
+		return b.last
+	}
+	return b.now
 }
