@@ -161,3 +161,22 @@ func TestAnEnvelopeBringsItsAttachments(t *testing.T) {
 		t.Errorf("published %+v", res.Attached)
 	}
 }
+
+func TestReleasesPageListsWhatIsAttached(t *testing.T) {
+	f := newFleet(t, 1, "release-1@acme")
+	req := f.request("1.0.0", "a build", f.release...)
+	req.Attachments = []Attach{{Name: "sbom.cdx.json", Path: f.build("bom", "what is in it")}}
+	if _, err := f.open().Publish(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	w := watch(t, f)
+	sum := manifest.Sum([]byte("what is in it")).String()
+	for _, page := range []string{"/releases", "/api/v1/releases"} {
+		if _, body := w.request(page, ""); !strings.Contains(body, "sbom.cdx.json") || !strings.Contains(body, sum) {
+			t.Errorf("%s does not show the name and the hash %s", page, sum)
+		}
+	}
+	if _, body := w.request("/data/"+sum, ""); body != "what is in it" {
+		t.Errorf("where the page leads is %q", body)
+	}
+}

@@ -158,7 +158,7 @@ func viewRelease(r *ReleaseInfo) view.Release {
 		v.Artifacts = append(v.Artifacts, view.Artifact{Platform: a.Platform, Length: a.Length, SHA256: a.SHA256, Infohash: a.Infohash, File: a.File})
 	}
 	for _, a := range r.Attached {
-		v.Attachments = append(v.Attachments, a.Name)
+		v.Attachments = append(v.Attachments, view.Attachment{Name: a.Name, Length: a.Length, SHA256: a.SHA256})
 	}
 	return v
 }

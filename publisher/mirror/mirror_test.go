@@ -39,8 +39,6 @@ func (p *press) release(sequence int64, content string) {
 	p.Release(sequence, map[manifest.Platform]string{linux: content})
 }
 
-func version(sequence int64) string { return "1.0." + string(rune('0'+sequence)) }
-
 func (p *press) push(to Place, o Options) (*Report, error) {
 	return Push(p.t.Context(), p.Repo, to, o)
 }

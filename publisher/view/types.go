@@ -77,7 +77,14 @@ type Release struct {
 	Manifest    string           `json:"manifest"` // payload hash
 	Signers     []Signer         `json:"signers"`
 	Artifacts   []Artifact       `json:"artifacts"`
-	Attachments []string         `json:"attachments,omitempty"`
+	Attachments []Attachment     `json:"attachments,omitempty"`
+}
+
+// Attachment is a file that goes with a release and that no machine runs.
+type Attachment struct {
+	Name   string          `json:"name"`
+	Length int64           `json:"length"`
+	SHA256 manifest.Digest `json:"sha256"`
 }
 
 // Signer is a key that signed.

@@ -82,7 +82,7 @@ func (v *View) Run(ctx context.Context) {
 	v.smu.Lock()
 	v.given = v.Given()
 	v.smu.Unlock()
-	lastStamp, err := v.Stamp()
+	lastStamp, _ := v.Stamp() // where it cannot be read, what is read later is a change
 	news := v.Fleet.Watch()
 	last, took := time.Now(), time.Duration(0)
 	var due <-chan time.Time
@@ -97,11 +97,12 @@ func (v *View) Run(ctx context.Context) {
 			news, due = v.Fleet.Watch(), nil
 		case <-tick.C:
 			v.sample()
-			was := lastStamp
-			if lastStamp, err = v.Stamp(); err != nil || lastStamp == was {
-				if time.Since(last) < beat {
-					continue
-				}
+			stamp, err := v.Stamp()
+			if (err != nil || stamp == lastStamp) && time.Since(last) < beat {
+				continue
+			}
+			if err == nil {
+				lastStamp = stamp
 			}
 		}
 		last, took = time.Now(), v.renew(ctx)
