@@ -11,14 +11,14 @@ import (
 )
 
 // label is the name of a launchd job, as it stands in its property list.
-var label = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}$`)
+var label = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]*$`)
 
 type launchd struct{ target string }
 
 // Launchd returns the service that is the system-wide launchd job with that label,
 // controlled by launchctl.
 func Launchd(job string) (Service, error) {
-	if !label.MatchString(job) {
+	if len(job) > maxName || !label.MatchString(job) {
 		return nil, fmt.Errorf("%q is not the label of a launchd job", job)
 	}
 	return &launchd{"system/" + job}, nil

@@ -84,7 +84,7 @@ func TestLaunchdIsTold(t *testing.T) {
 	if d := cmp.Diff(want, calls()); d != "" {
 		t.Error(d)
 	}
-	for _, bad := range []string{"", "-k", "a/b", "a b"} {
+	for _, bad := range []string{"", "-k", "a/b", "a b", "a\n", strings.Repeat("a", 256)} {
 		if _, err := Launchd(bad); err == nil {
 			t.Errorf("%q was taken", bad)
 		}

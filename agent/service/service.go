@@ -10,6 +10,10 @@ import (
 	"errors"
 )
 
+// maxName is how long the name of a unit or a job is at most. The expressions for them do
+// not say so: as a repetition it would take every start of the program two milliseconds.
+const maxName = 255
+
 // ErrSelf is the answer of a service that is the asking process: only the next process
 // can run what is at the program's place, and goes on from there.
 var ErrSelf = errors.New("this process has to end first")

@@ -12,7 +12,7 @@ import (
 
 // unitName is what systemd allows in the name of a unit; a name never starts with a
 // dash, which systemctl would read as an option.
-var unitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]{0,254}$`)
+var unitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]*$`)
 
 // unitProperties are what State asks for.
 const unitProperties = "LoadState,ActiveState,SubState,UnitFileState,Result,NRestarts,MainPID,ExecMainStatus"
@@ -22,7 +22,7 @@ type systemd struct{ unit string }
 // Systemd returns the service that is the systemd unit of that name, controlled by
 // systemctl.
 func Systemd(unit string) (Service, error) {
-	if !unitName.MatchString(unit) {
+	if len(unit) > maxName || !unitName.MatchString(unit) {
 		return nil, fmt.Errorf("%q is not the name of a systemd unit", unit)
 	}
 	return &systemd{unit}, nil

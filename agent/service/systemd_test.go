@@ -164,12 +164,12 @@ func TestParseUnit(t *testing.T) {
 }
 
 func TestSystemdUnitName(t *testing.T) {
-	for _, good := range []string{"acme", "acme.service", "acme@1.service", `dev-sda\x2d1.device`, "A_b:c.service"} {
+	for _, good := range []string{"acme", "acme.service", "acme@1.service", `dev-sda\x2d1.device`, "A_b:c.service", strings.Repeat("a", 255)} {
 		if _, err := Systemd(good); err != nil {
 			t.Errorf("%q: %v", good, err)
 		}
 	}
-	for _, bad := range []string{"", "--root=/tmp", "-H", "acme service", "a/b", "acme;id", "acme\n", strings.Repeat("a", 300)} {
+	for _, bad := range []string{"", "--root=/tmp", "-H", "acme service", "a/b", "acme;id", "acme\n", strings.Repeat("a", 256)} {
 		if _, err := Systemd(bad); err == nil {
 			t.Errorf("%q was taken", bad)
 		}
