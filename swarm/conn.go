@@ -12,16 +12,17 @@ import (
 
 	"shoal/swarm/ban"
 	"shoal/swarm/fleet"
+	"shoal/swarm/wire"
 )
 
 const (
 	maxHeld  = 2048      // requests of one peer; we tell peers to have no more than half of that
 	maxBlock = 128 << 10 // bytes of a request or of a piece message; 16 KiB is usual
 	slice    = 16 << 10  // a paced connection moves at most this much at a time
-	headroom = 64 * requestLen
+	headroom = 64 * wire.RequestLen
 )
 
-type requestMsg [requestLen]byte
+type requestMsg [wire.RequestLen]byte
 
 func (r *requestMsg) length() int64 { return int64(binary.BigEndian.Uint32(r[13:])) }
 
@@ -52,12 +53,13 @@ type conn struct {
 	closing sync.Once
 	closed  chan struct{}
 
-	out   sniffer  // what has been written; used by the writer only
-	super *offerer // if this node super seeds
-	tell  *teller  // if it does not
+	out   wire.Sniffer // what has been written; used by the writer only
+	super *offerer     // if this node super seeds
+	tell  *teller      // if it does not
 
 	// Used by the reader only.
-	parse   parser
+	parse   wire.Parser
+	tail    []byte // the beginning of a message that has not arrived as far as needed
 	scratch []byte // read into when the engine offers little room
 	pending []byte // of scratch; goes before anything else
 	owes    bool   // payload was read, and may have to be waited for
@@ -112,7 +114,7 @@ func (c *conn) Read(b []byte) (int, error) {
 			down.wait(c.closed)
 		}
 		buf := b
-		if c.parse.between() && len(b) < 2*headroom {
+		if c.parse.Between() && len(b) < 2*headroom {
 			if c.scratch == nil {
 				c.scratch = make([]byte, 4*headroom)
 			}
@@ -120,7 +122,7 @@ func (c *conn) Read(b []byte) (int, error) {
 		}
 		// Released requests are put between two messages, in front of which there
 		// must be some room.
-		start := len(c.parse.tail)
+		start := len(c.tail)
 		if up.limited() || c.busy() {
 			start += headroom
 		}
@@ -128,7 +130,7 @@ func (c *conn) Read(b []byte) (int, error) {
 			buf = buf[:min(len(buf), start+slice)]
 		}
 		if start >= len(buf) {
-			start = len(c.parse.tail) // the engine is still at its handshake
+			start = len(c.tail) // the engine is still at its handshake
 		}
 		n, err := c.fill(buf[start:])
 		if err == errPoked {
@@ -138,15 +140,16 @@ func (c *conn) Read(b []byte) (int, error) {
 		if c.super != nil {
 			c.super.received(buf[start : start+n])
 		}
-		copy(buf[start-len(c.parse.tail):], c.parse.tail)
-		n, payload := c.filter(buf, start-len(c.parse.tail), start+n, up)
+		copy(buf[start-len(c.tail):], c.tail)
+		n, payload := c.filter(buf, start-len(c.tail), start+n, up)
 		if payload > 0 {
 			down.spend(payload)
 			c.owes = true
 		}
 		if err != nil {
-			n += copy(buf[n:], c.parse.tail)
-			c.parse = parser{opaque: true} // nothing can follow
+			n += copy(buf[n:], c.tail)
+			c.parse.GiveUp() // nothing can follow
+			c.tail = nil
 		}
 		if n > 0 && &buf[0] != &b[0] {
 			c.pending = buf[:n]
@@ -163,7 +166,7 @@ func (c *conn) Read(b []byte) (int, error) {
 func (c *conn) deliver(b []byte) int {
 	c.rmu.Lock()
 	defer c.rmu.Unlock()
-	if len(c.ready) == 0 || !c.parse.between() {
+	if len(c.ready) == 0 || !c.parse.Between() {
 		return 0
 	}
 	n := copy(b, c.ready)
@@ -182,7 +185,7 @@ func (c *conn) busy() bool {
 // fill reads from the peer once. errPoked says that there is something to deliver now.
 func (c *conn) fill(b []byte) (int, error) {
 	c.rmu.Lock()
-	c.reading = c.parse.between()
+	c.reading = c.parse.Between()
 	if c.reading && len(c.ready) > 0 {
 		c.reading = false
 		c.rmu.Unlock()
@@ -214,25 +217,25 @@ func (c *conn) fill(b []byte) (int, error) {
 // asking when thousands of its requests wait, is a peer no longer.
 func (c *conn) filter(buf []byte, from, to int, up *bucket) (n int, payload int64) {
 	p := &c.parse
-	p.tail = p.tail[:0]
+	c.tail = c.tail[:0]
 	emit := func(length int) {
 		n += copy(buf[n:], buf[from:from+length])
 		from += length
 	}
 	for from < to {
-		if !p.between() {
-			length, paid := p.through(buf[from:to])
+		if !p.Between() {
+			length, paid := p.Through(buf[from:to])
 			payload += paid
 			emit(length)
 			continue
 		}
 		n += c.insert(buf[n:from])
-		id, length, ok := p.next(buf[from:to])
+		id, length, ok := p.Next(buf[from:to])
 		switch {
 		case !ok:
-			p.tail = append(p.tail, buf[from:to]...)
+			c.tail = append(c.tail, buf[from:to]...)
 			return n, payload
-		case id == msgRequest && length == requestLen:
+		case id == wire.Request && length == wire.RequestLen:
 			var r requestMsg
 			copy(r[:], buf[from:])
 			if size := r.length(); size < 1 || size > maxBlock {
@@ -244,26 +247,26 @@ func (c *conn) filter(buf []byte, from, to int, up *bucket) (n int, payload int6
 				c.Conn.Close()
 				return n, payload
 			case held:
-				from += requestLen
+				from += wire.RequestLen
 			default:
-				emit(requestLen)
+				emit(wire.RequestLen)
 			}
-		case id == msgCancel && length == requestLen && c.cancel(buf[from:from+requestLen]):
-			from += requestLen
-		case id == msgPiece && length > 4+pieceHeaderLen+maxBlock:
+		case id == wire.Cancel && length == wire.RequestLen && c.cancel(buf[from:from+wire.RequestLen]):
+			from += wire.RequestLen
+		case id == wire.Piece && length > 4+wire.PieceHeaderLen+maxBlock:
 			c.Conn.Close()
 			return n, payload
-		case id == msgPiece && length >= 4+pieceHeaderLen:
-			payload += int64(length - 4 - pieceHeaderLen)
-			p.skip = length
+		case id == wire.Piece && length >= 4+wire.PieceHeaderLen:
+			payload += int64(length - 4 - wire.PieceHeaderLen)
+			p.Skip(length)
 		default:
 			if c.tell != nil && id >= 0 {
 				c.tell.heard(id, buf[from+4:min(to, from+length)])
 			}
-			p.skip = length
+			p.Skip(length)
 		}
 	}
-	if p.between() {
+	if p.Between() {
 		n += c.insert(buf[n:from])
 	}
 	return n, payload
@@ -272,12 +275,12 @@ func (c *conn) filter(buf []byte, from, to int, up *bucket) (n int, payload int6
 // insert puts ready messages into room, as many as there are and fit. Ready messages are
 // all of one length.
 func (c *conn) insert(room []byte) int {
-	if len(room) < requestLen {
+	if len(room) < wire.RequestLen {
 		return 0
 	}
 	c.rmu.Lock()
 	defer c.rmu.Unlock()
-	n := copy(room[:len(room)/requestLen*requestLen], c.ready)
+	n := copy(room[:len(room)/wire.RequestLen*wire.RequestLen], c.ready)
 	if c.ready = c.ready[n:]; len(c.ready) == 0 {
 		c.ready = nil
 	}
@@ -358,7 +361,7 @@ func (c *conn) Write(b []byte) (int, error) {
 // send writes to the peer.
 func (c *conn) send(b []byte) (n int, err error) {
 	up, _ := c.tr.limits.of(c.Class())
-	if c.out.clear(b) || !up.limited() {
+	if c.out.Clear(b) || !up.limited() {
 		n, err = c.Conn.Write(b)
 		c.tr.sent(c.Class(), n)
 		return n, err

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"shoal/swarm/wire"
 )
 
 // pipe returns a connection as the engine sees it and the peer at its other end.
@@ -33,7 +35,9 @@ func pipe(t *testing.T, l Limits) (c *conn, peer net.Conn) {
 	return c, theirs
 }
 
-func handshake() []byte { return []byte(protocol + strings.Repeat("r", 8) + strings.Repeat("i", 40)) }
+func handshake() []byte {
+	return []byte(wire.Protocol + strings.Repeat("r", 8) + strings.Repeat("i", 40))
+}
 
 func message(id byte, body ...byte) []byte {
 	b := binary.BigEndian.AppendUint32(nil, uint32(1+len(body)))
@@ -46,14 +50,14 @@ func block(id byte, index, length uint32) []byte {
 	return message(id, binary.BigEndian.AppendUint32(b, length)...)
 }
 
-func request(index uint32) []byte { return block(msgRequest, index, 16<<10) }
-func cancel(index uint32) []byte  { return block(msgCancel, index, 16<<10) }
+func request(index uint32) []byte { return block(wire.Request, index, 16<<10) }
+func cancel(index uint32) []byte  { return block(wire.Cancel, index, 16<<10) }
 
 // messages reads n messages after the handshake and says when each was there.
 func messages(t *testing.T, r io.Reader, n int) (msgs [][]byte, at []time.Duration) {
 	t.Helper()
 	began := time.Now()
-	if _, err := io.ReadFull(r, make([]byte, handshakeLen)); err != nil {
+	if _, err := io.ReadFull(r, make([]byte, wire.HandshakeLen)); err != nil {
 		t.Fatal(err)
 	}
 	for range n {
@@ -149,7 +153,7 @@ func TestLimitLiftedWhileRequestsAreHeld(t *testing.T) {
 func TestHeldRequestsGoBetweenMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, peer := pipe(t, Limits{LANUp: 16 << 10})
-		piece := message(msgPiece, make([]byte, pieceHeaderLen-1+16<<10)...)
+		piece := message(wire.Piece, make([]byte, wire.PieceHeaderLen-1+16<<10)...)
 		go func() {
 			// A peer that never stops sending, in writes that end anywhere.
 			all := slices.Concat(handshake(), request(0), request(1), request(2))
@@ -164,7 +168,7 @@ func TestHeldRequestsGoBetweenMessages(t *testing.T) {
 		msgs, _ := messages(t, c, 23)
 		var seen int
 		for _, m := range msgs[:22] {
-			if m[4] == msgRequest {
+			if m[4] == wire.Request {
 				seen++
 			} else if !bytes.Equal(m, piece) {
 				t.Fatalf("a message of %d bytes was changed", len(m))
@@ -180,7 +184,7 @@ func TestDownloadLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const blocks = 20
 		c, peer := pipe(t, Limits{LANDown: 32 << 10})
-		piece := message(msgPiece, make([]byte, pieceHeaderLen-1+16<<10)...)
+		piece := message(wire.Piece, make([]byte, wire.PieceHeaderLen-1+16<<10)...)
 		go peer.Write(append(handshake(), bytes.Repeat(piece, blocks)...))
 		_, at := messages(t, c, blocks)
 		if last := at[blocks-1]; last < 9*time.Second || last > 10*time.Second {
@@ -238,7 +242,7 @@ func TestCloseWakesEverything(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, peer := pipe(t, Limits{LANUp: 1, LANDown: 1})
 		c.tr.limits.lanDown.spend(1 << 30)
-		go peer.Write(slices.Concat(handshake(), request(0), request(1), message(msgPiece, make([]byte, 100)...), make([]byte, 100)))
+		go peer.Write(slices.Concat(handshake(), request(0), request(1), message(wire.Piece, make([]byte, 100)...), make([]byte, 100)))
 		go func() {
 			time.Sleep(time.Second)
 			c.Close()
@@ -282,11 +286,11 @@ func TestRequestsNobodyWouldMakeEndTheConnection(t *testing.T) {
 		name string
 		sent []byte
 	}{
-		{"larger-than-any-block", slices.Concat(handshake(), block(msgRequest, 0, 1<<32-1))},
-		{"just-larger-than-any-block", slices.Concat(handshake(), block(msgRequest, 0, maxBlock+1))},
-		{"nothing", slices.Concat(handshake(), block(msgRequest, 0, 0))},
+		{"larger-than-any-block", slices.Concat(handshake(), block(wire.Request, 0, 1<<32-1))},
+		{"just-larger-than-any-block", slices.Concat(handshake(), block(wire.Request, 0, maxBlock+1))},
+		{"nothing", slices.Concat(handshake(), block(wire.Request, 0, 0))},
 		{"more-than-are-held-back", tooMany},
-		{"piece-larger-than-any-block", slices.Concat(handshake(), []byte{0, 0x0f, 0, 0, msgPiece, 0, 0, 0, 0, 0, 0, 0, 0})},
+		{"piece-larger-than-any-block", slices.Concat(handshake(), []byte{0, 0x0f, 0, 0, wire.Piece, 0, 0, 0, 0, 0, 0, 0, 0})},
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
@@ -299,7 +303,7 @@ func TestRequestsNobodyWouldMakeEndTheConnection(t *testing.T) {
 			if err == nil {
 				t.Error("the connection ended as if the peer had ended it")
 			}
-			if shown := (len(got) - handshakeLen) / requestLen; shown > 1 {
+			if shown := (len(got) - wire.HandshakeLen) / wire.RequestLen; shown > 1 {
 				t.Errorf("at 1 KiB/s the engine was shown %d requests of 16 KiB at once", shown)
 			}
 			up, down := c.tr.limits.of(c.Class())
@@ -316,7 +320,7 @@ func TestRequestsNobodyWouldMakeEndTheConnection(t *testing.T) {
 
 func FuzzConn(f *testing.F) {
 	f.Add(slices.Concat(handshake(), request(1), message(4, 0, 0, 0, 7), cancel(1)), uint16(7))
-	f.Add(slices.Concat(handshake(), message(msgPiece, make([]byte, 300)...), request(1), request(2), cancel(2), request(3)), uint16(100))
+	f.Add(slices.Concat(handshake(), message(wire.Piece, make([]byte, 300)...), request(1), request(2), cancel(2), request(3)), uint16(100))
 	f.Add([]byte("\x13BitTorrent protocoX"), uint16(3))
 	f.Add(append(handshake(), 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3), uint16(1))
 	f.Fuzz(func(t *testing.T, stream []byte, cut uint16) {
@@ -361,7 +365,7 @@ func FuzzConn(f *testing.F) {
 			whole = slices.Delete(whole, i, i+1)
 		}
 		for _, m := range whole {
-			if len(m) != requestLen {
+			if len(m) != wire.RequestLen {
 				t.Fatalf("message %x was lost: %x became %x", m, stream, limited)
 			}
 		}
@@ -370,13 +374,13 @@ func FuzzConn(f *testing.F) {
 
 // split cuts a stream into the handshake with whole messages, and what is left.
 func split(b []byte) (msgs [][]byte, rest []byte) {
-	if len(b) < handshakeLen || string(b[:len(protocol)]) != protocol {
+	if len(b) < wire.HandshakeLen || string(b[:len(wire.Protocol)]) != wire.Protocol {
 		return nil, b
 	}
-	b = b[handshakeLen:]
+	b = b[wire.HandshakeLen:]
 	for len(b) >= 4 {
 		n := 4 + int(binary.BigEndian.Uint32(b))
-		if n > 4+maxMessage || n > len(b) {
+		if n > 4+wire.MaxMessage || n > len(b) {
 			break
 		}
 		msgs, b = append(msgs, b[:n]), b[n:]

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"sync"
 	"time"
+
+	"shoal/swarm/wire"
 )
 
 // haveDelay is how long a HAVE may wait that tells a peer of a piece it has itself.
@@ -28,7 +30,7 @@ type teller struct {
 	has        []uint64 // a bit for each piece the peer has announced
 
 	wmu     sync.Mutex // held while sending; guards what follows
-	out     parser
+	out     wire.Parser
 	waiting []byte // HAVE messages
 	timer   *time.Timer
 	due     bool // it will call flush
@@ -38,17 +40,17 @@ type teller struct {
 // heard notes what the peer says of itself: a message with its id first, whole if it is
 // one of those that matter.
 func (t *teller) heard(id int, body []byte) {
-	if id != msgInterested && id != msgHaveAll && (id != msgHave || len(body) != haveLen-4) {
+	if id != wire.Interested && id != wire.HaveAll && (id != wire.Have || len(body) != wire.HaveLen-4) {
 		return
 	}
 	t.kmu.Lock()
 	defer t.kmu.Unlock()
 	switch id {
-	case msgInterested:
+	case wire.Interested:
 		t.interested = true
-	case msgHaveAll:
+	case wire.HaveAll:
 		t.all = true
-	case msgHave:
+	case wire.Have:
 		piece := binary.BigEndian.Uint32(body[1:])
 		if piece >= maxPieces {
 			return
@@ -74,7 +76,7 @@ func (t *teller) knows(piece uint32) bool {
 func (t *teller) write(b []byte) (int, error) {
 	t.wmu.Lock()
 	defer t.wmu.Unlock()
-	between := t.out.between()
+	between := t.out.Between()
 	if between && onlyHaves(b) {
 		if t.postpone(b) {
 			return len(b), nil
@@ -97,7 +99,7 @@ func (t *teller) write(b []byte) (int, error) {
 
 // postpone lets HAVE messages wait, if all of them can.
 func (t *teller) postpone(haves []byte) bool {
-	for m := haves; len(m) > 0; m = m[haveLen:] {
+	for m := haves; len(m) > 0; m = m[wire.HaveLen:] {
 		if !t.knows(binary.BigEndian.Uint32(m[5:])) {
 			return false
 		}
@@ -116,11 +118,11 @@ func (t *teller) postpone(haves []byte) bool {
 
 // onlyHaves reports whether b is one HAVE message after the other.
 func onlyHaves(b []byte) bool {
-	if len(b)%haveLen != 0 {
+	if len(b)%wire.HaveLen != 0 {
 		return false
 	}
-	for ; len(b) > 0; b = b[haveLen:] {
-		if b[4] != msgHave || binary.BigEndian.Uint32(b) != haveLen-4 {
+	for ; len(b) > 0; b = b[wire.HaveLen:] {
+		if b[4] != wire.Have || binary.BigEndian.Uint32(b) != wire.HaveLen-4 {
 			return false
 		}
 	}
@@ -130,17 +132,17 @@ func onlyHaves(b []byte) bool {
 // follow keeps account of where messages begin and end.
 func (t *teller) follow(b []byte) {
 	for len(b) > 0 {
-		if !t.out.between() {
-			n, _ := t.out.through(b)
+		if !t.out.Between() {
+			n, _ := t.out.Through(b)
 			b = b[n:]
 			continue
 		}
-		_, length, ok := t.out.next(b)
+		_, length, ok := t.out.Next(b)
 		if !ok {
-			t.out.opaque = true // the engine writes whole messages
+			t.out.GiveUp() // the engine writes whole messages
 			return
 		}
-		t.out.skip = length
+		t.out.Skip(length)
 	}
 }
 

@@ -7,11 +7,13 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"shoal/swarm/wire"
 )
 
 func haveMsg(pieces ...uint32) (b []byte) {
 	for _, p := range pieces {
-		b = binary.BigEndian.AppendUint32(append(b, 0, 0, 0, 5, msgHave), p)
+		b = binary.BigEndian.AppendUint32(append(b, 0, 0, 0, 5, wire.Have), p)
 	}
 	return b
 }
@@ -42,9 +44,9 @@ func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
 // What a peer is told of a piece it has can wait, and nothing else.
 func TestHavesWait(t *testing.T) {
-	hello := append([]byte(protocol), make([]byte, handshakeLen-len(protocol))...)
-	request := append([]byte{0, 0, 0, 13, msgRequest}, make([]byte, 12)...)
-	interested := []byte{msgInterested}
+	hello := append([]byte(wire.Protocol), make([]byte, wire.HandshakeLen-len(wire.Protocol))...)
+	request := append([]byte{0, 0, 0, 13, wire.Request}, make([]byte, 12)...)
+	interested := []byte{wire.Interested}
 	has := func(piece uint32) []byte { return haveMsg(piece)[4:] }
 	for _, test := range []struct {
 		fact   string
@@ -55,7 +57,7 @@ func TestHavesWait(t *testing.T) {
 	}{
 		{"it lacks the piece", [][]byte{interested, has(1)}, [][]byte{haveMsg(2)}, haveMsg(2), nil},
 		{"it has the piece", [][]byte{interested, has(1)}, [][]byte{haveMsg(1)}, nil, haveMsg(1)},
-		{"it has all pieces", [][]byte{interested, {msgHaveAll}}, [][]byte{haveMsg(1), haveMsg(2)}, nil, haveMsg(1, 2)},
+		{"it has all pieces", [][]byte{interested, {wire.HaveAll}}, [][]byte{haveMsg(1), haveMsg(2)}, nil, haveMsg(1, 2)},
 		{"it lacks one of several", [][]byte{interested, has(1)}, [][]byte{haveMsg(1, 2)}, haveMsg(1, 2), nil},
 		{"something else goes the same way", [][]byte{interested, has(1)}, [][]byte{haveMsg(1), request}, join(haveMsg(1), request), nil},
 		{"news goes the same way", [][]byte{interested, has(1)}, [][]byte{haveMsg(1), haveMsg(2)}, haveMsg(1, 2), nil},
@@ -65,8 +67,8 @@ func TestHavesWait(t *testing.T) {
 	} {
 		t.Run(test.fact, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var wire wireLog
-				teller := &teller{send: wire.write}
+				var other wireLog
+				teller := &teller{send: other.write}
 				defer teller.end()
 				write := func(b []byte) {
 					if n, err := teller.write(b); n != len(b) || err != nil {
@@ -75,7 +77,7 @@ func TestHavesWait(t *testing.T) {
 				}
 				write(hello[:30])
 				write(hello[30:])
-				if sent := wire.take(); !bytes.Equal(sent, hello) {
+				if sent := other.take(); !bytes.Equal(sent, hello) {
 					t.Fatalf("the handshake was changed: %x", sent)
 				}
 				for _, m := range test.heard {
@@ -84,12 +86,12 @@ func TestHavesWait(t *testing.T) {
 				for _, m := range test.said {
 					write(m)
 				}
-				if sent := wire.take(); !bytes.Equal(sent, test.sent) {
+				if sent := other.take(); !bytes.Equal(sent, test.sent) {
 					t.Errorf("sent %x at once, want %x", sent, test.sent)
 				}
 				time.Sleep(haveDelay)
 				synctest.Wait()
-				if sent := wire.take(); !bytes.Equal(sent, test.within) {
+				if sent := other.take(); !bytes.Equal(sent, test.within) {
 					t.Errorf("sent %x later, want %x", sent, test.within)
 				}
 			})
@@ -103,18 +105,18 @@ func TestHavesWaitInTheClearOnly(t *testing.T) {
 	for what, before := range map[string][]byte{
 		"obfuscated":            bytes.Repeat([]byte{0xaa}, 96),
 		"before the handshake":  nil,
-		"in the middle of some": append(append([]byte(protocol), make([]byte, handshakeLen-len(protocol))...), 0, 0, 1, 0, msgPiece),
+		"in the middle of some": append(append([]byte(wire.Protocol), make([]byte, wire.HandshakeLen-len(wire.Protocol))...), 0, 0, 1, 0, wire.Piece),
 	} {
 		t.Run(what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var wire wireLog
-				teller := &teller{send: wire.write}
+				var other wireLog
+				teller := &teller{send: other.write}
 				defer teller.end()
-				teller.heard(msgInterested, []byte{msgInterested})
-				teller.heard(msgHaveAll, []byte{msgHaveAll})
+				teller.heard(wire.Interested, []byte{wire.Interested})
+				teller.heard(wire.HaveAll, []byte{wire.HaveAll})
 				teller.write(before)
 				teller.write(haveMsg(1))
-				if sent, want := wire.take(), join(before, haveMsg(1)); !bytes.Equal(sent, want) {
+				if sent, want := other.take(), join(before, haveMsg(1)); !bytes.Equal(sent, want) {
 					t.Errorf("sent %x, want %x", sent, want)
 				}
 			})
@@ -125,17 +127,17 @@ func TestHavesWaitInTheClearOnly(t *testing.T) {
 // A connection that is closed is not written to when its time comes.
 func TestHavesEndWithTheConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var wire wireLog
-		teller := &teller{send: wire.write}
-		teller.write(append([]byte(protocol), make([]byte, handshakeLen-len(protocol))...))
-		wire.take()
-		teller.heard(msgInterested, []byte{msgInterested})
-		teller.heard(msgHaveAll, []byte{msgHaveAll})
+		var other wireLog
+		teller := &teller{send: other.write}
+		teller.write(append([]byte(wire.Protocol), make([]byte, wire.HandshakeLen-len(wire.Protocol))...))
+		other.take()
+		teller.heard(wire.Interested, []byte{wire.Interested})
+		teller.heard(wire.HaveAll, []byte{wire.HaveAll})
 		teller.write(haveMsg(1))
 		teller.end()
 		time.Sleep(2 * haveDelay)
 		synctest.Wait()
-		if sent := wire.take(); len(sent) > 0 {
+		if sent := other.take(); len(sent) > 0 {
 			t.Errorf("sent %x after the end", sent)
 		}
 	})

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"shoal/swarm/wire"
 )
 
 // Limits of an info dict.
@@ -19,7 +21,7 @@ const (
 	// of info dicts stops there.
 	MaxInfoSize = 256 << 10
 
-	maxPieces      = 8192
+	maxPieces      = wire.MaxPieces
 	minPieceLength = 16 << 10
 	maxPieceLength = 16 << 20
 	maxName        = 255 // bytes; what common filesystems allow

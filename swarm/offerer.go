@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"sync"
 	"time"
+
+	"shoal/swarm/wire"
 )
 
 // A superShare is the super seeding of one torrent.
@@ -59,20 +61,20 @@ type offerer struct {
 	share *superShare // set once, when the infohash is known and something we seed
 	peer  *offeree    // likewise; what it points to belongs to share
 
-	in      editor // used by the reader only
+	in      wire.Editor // used by the reader only
 	discard []byte
 	told    bool // the peer has said what it brings, which it does once
 
 	wmu      sync.Mutex // held while writing; guards what follows
-	out      editor
+	out      wire.Editor
 	buf      []byte
 	offering bool
 }
 
 func newOfferer(c *conn, find func([20]byte) *superShare) *offerer {
 	o := &offerer{c: c, find: find}
-	o.in.greet, o.in.see = o.attach, o.seeIncoming
-	o.out.greet, o.out.see = o.attach, o.seeOutgoing
+	o.in.Greet, o.in.See = o.attach, o.seeIncoming
+	o.out.Greet, o.out.See = o.attach, o.seeOutgoing
 	return o
 }
 
@@ -110,8 +112,8 @@ func (o *offerer) leave() {
 
 // received notes what the peer says. Called by the reader.
 func (o *offerer) received(b []byte) {
-	if !o.in.p.opaque {
-		o.discard = o.in.edit(o.discard[:0], b)
+	if !o.in.Opaque() {
+		o.discard = o.in.Edit(o.discard[:0], b)
 	}
 }
 
@@ -131,20 +133,20 @@ func (o *offerer) seeIncoming(id, length int, head []byte) ([]byte, bool) {
 		return nil, false
 	}
 	switch body := head[min(5, len(head)):]; {
-	case id == msgHave && length == haveLen:
+	case id == wire.Have && length == wire.HaveLen:
 		piece := int(min(binary.BigEndian.Uint32(body), maxPieces))
 		share.note(peer, func(s *superSeed, now time.Time) { s.announced(peer, piece, now) })
-	case id == msgBitfield && !o.told:
+	case id == wire.Bitfield && !o.told:
 		o.told = true
 		has := func(piece int) bool { return hasBit(body, piece) }
 		share.note(peer, func(s *superSeed, now time.Time) { s.brought(peer, has, now) })
-	case id == msgHaveAll && !o.told:
+	case id == wire.HaveAll && !o.told:
 		o.told = true
 		all := func(int) bool { return true }
 		share.note(peer, func(s *superSeed, now time.Time) { s.brought(peer, all, now) })
-	case id == msgRequest && length == requestLen:
+	case id == wire.Request && length == wire.RequestLen:
 		share.note(peer, func(s *superSeed, _ time.Time) { s.asked(peer, blockOf(body)) })
-	case id == msgCancel && length == requestLen:
+	case id == wire.Cancel && length == wire.RequestLen:
 		share.note(peer, func(s *superSeed, now time.Time) { s.answered(peer, blockOf(body), 0, now) })
 	}
 	return nil, false
@@ -157,10 +159,10 @@ func (o *offerer) seeOutgoing(id, length int, head []byte) ([]byte, bool) {
 		return head, true
 	}
 	switch body := head[min(5, len(head)):]; {
-	case id == msgHaveAll && !o.offering:
+	case id == wire.HaveAll && !o.offering:
 		o.begin(share, peer)
-		return []byte{0, 0, 0, 1, msgHaveNone}, true
-	case id == msgBitfield && !o.offering:
+		return []byte{0, 0, 0, 1, wire.HaveNone}, true
+	case id == wire.Bitfield && !o.offering:
 		// A peer without the fast extension: to say nothing is to have nothing. If a
 		// piece cannot be read any more, others have to be told what is left.
 		for piece := range share.s.pieces {
@@ -170,12 +172,12 @@ func (o *offerer) seeOutgoing(id, length int, head []byte) ([]byte, bool) {
 		}
 		o.begin(share, peer)
 		return nil, true
-	case id == msgAllowedFast && o.offering:
+	case id == wire.AllowedFast && o.offering:
 		return nil, true // it would tell of pieces, and nobody is choked
-	case id == msgPiece && length >= 4+pieceHeaderLen:
-		payload := int64(length - 4 - pieceHeaderLen)
+	case id == wire.Piece && length >= 4+wire.PieceHeaderLen:
+		payload := int64(length - 4 - wire.PieceHeaderLen)
 		share.note(peer, func(s *superSeed, now time.Time) { s.answered(peer, blockOf(body), payload, now) })
-	case id == msgReject && length == requestLen:
+	case id == wire.Reject && length == wire.RequestLen:
 		share.note(peer, func(s *superSeed, now time.Time) { s.answered(peer, blockOf(body), 0, now) })
 	}
 	return head, true
@@ -199,14 +201,14 @@ func hasBit(bits []byte, i int) bool {
 func (o *offerer) write(b []byte) (int, error) {
 	o.wmu.Lock()
 	defer o.wmu.Unlock()
-	if o.out.p.opaque {
+	if o.out.Opaque() {
 		return o.c.send(b)
 	}
 	o.buf = o.buf[:0]
 	if share, peer := o.attached(); o.offering && share != nil {
 		o.appendOffers(share, peer)
 	}
-	o.buf = o.out.edit(o.buf, b)
+	o.buf = o.out.Edit(o.buf, b)
 	if _, err := o.c.send(o.buf); err != nil {
 		return 0, err
 	}
@@ -233,7 +235,7 @@ func (o *offerer) run(share *superShare, peer *offeree) {
 
 // appendOffers puts what the peer is offered into buf, if it may stand there.
 func (o *offerer) appendOffers(share *superShare, peer *offeree) {
-	if !o.out.between() {
+	if !o.out.Between() {
 		return
 	}
 	share.mu.Lock()
@@ -241,6 +243,6 @@ func (o *offerer) appendOffers(share *superShare, peer *offeree) {
 	peer.queue = nil
 	share.mu.Unlock()
 	for _, piece := range pieces {
-		o.buf = binary.BigEndian.AppendUint32(append(o.buf, 0, 0, 0, 5, msgHave), uint32(piece))
+		o.buf = binary.BigEndian.AppendUint32(append(o.buf, 0, 0, 0, 5, wire.Have), uint32(piece))
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"shoal/swarm/wire"
 )
 
 // superPipe is pipe with a connection of a torrent of that many pieces that is super
@@ -17,7 +19,7 @@ func superPipe(t *testing.T, pieces int, l Limits) (c *conn, peer net.Conn, shar
 	c, peer = pipe(t, l)
 	share = &superShare{s: newSuperSeed(pieces, func(int) int64 { return 16 << 10 })}
 	c.super = newOfferer(c, func(infohash [20]byte) *superShare {
-		if string(infohash[:]) != string(handshake()[infohashAt:infohashEnd]) {
+		if string(infohash[:]) != string(handshake()[28:48]) {
 			return nil
 		}
 		return share
@@ -26,18 +28,18 @@ func superPipe(t *testing.T, pieces int, l Limits) (c *conn, peer net.Conn, shar
 }
 
 func have(piece uint32) []byte {
-	return message(msgHave, binary.BigEndian.AppendUint32(nil, piece)...)
+	return message(wire.Have, binary.BigEndian.AppendUint32(nil, piece)...)
 }
 
 // told reads haves until there are n, and returns their pieces in order.
 func told(t *testing.T, peer net.Conn, n int) (pieces []int) {
 	t.Helper()
 	for range n {
-		m := make([]byte, haveLen)
+		m := make([]byte, wire.HaveLen)
 		if _, err := io.ReadFull(peer, m); err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(m[:5], []byte{0, 0, 0, 5, msgHave}) {
+		if !bytes.Equal(m[:5], []byte{0, 0, 0, 5, wire.Have}) {
 			t.Fatalf("the peer is told %x, want a have", m)
 		}
 		pieces = append(pieces, int(binary.BigEndian.Uint32(m[5:])))
@@ -47,18 +49,18 @@ func told(t *testing.T, peer net.Conn, n int) (pieces []int) {
 }
 
 func TestSuperSeedTellsOfNothingAtFirst(t *testing.T) {
-	none := message(msgHaveNone)
+	none := message(wire.HaveNone)
 	extended := message(20, []byte("de")...)
 	for _, test := range []struct {
 		name         string
 		says, passes []byte
 		offers       bool
 	}{
-		{"have-all", slices.Concat(extended, message(msgHaveAll)), slices.Concat(extended, none), true},
-		{"bitfield-without-the-fast-extension", slices.Concat(extended, message(msgBitfield, 0xff, 0x80)), extended, true},
-		{"allowed-fast", slices.Concat(message(msgHaveAll), message(msgAllowedFast, 0, 0, 0, 3), extended), slices.Concat(none, extended), true},
-		{"not-everything-can-be-read", message(msgBitfield, 0xff, 0x00), message(msgBitfield, 0xff, 0x00), false},
-		{"another-message-first", slices.Concat(message(0), message(msgHaveAll)), slices.Concat(message(0), none), true},
+		{"have-all", slices.Concat(extended, message(wire.HaveAll)), slices.Concat(extended, none), true},
+		{"bitfield-without-the-fast-extension", slices.Concat(extended, message(wire.Bitfield, 0xff, 0x80)), extended, true},
+		{"allowed-fast", slices.Concat(message(wire.HaveAll), message(wire.AllowedFast, 0, 0, 0, 3), extended), slices.Concat(none, extended), true},
+		{"not-everything-can-be-read", message(wire.Bitfield, 0xff, 0x00), message(wire.Bitfield, 0xff, 0x00), false},
+		{"another-message-first", slices.Concat(message(0), message(wire.HaveAll)), slices.Concat(message(0), none), true},
 	} {
 		for _, cut := range []int{1, 7, 1000} {
 			synctest.Test(t, func(t *testing.T) {
@@ -72,12 +74,12 @@ func TestSuperSeedTellsOfNothingAtFirst(t *testing.T) {
 				if test.offers {
 					haves = firstOffers
 				}
-				got := make([]byte, handshakeLen+len(test.passes)+haves*haveLen)
+				got := make([]byte, wire.HandshakeLen+len(test.passes)+haves*wire.HaveLen)
 				if _, err := io.ReadFull(peer, got); err != nil {
 					t.Fatal(err)
 				}
 				msgs, _ := split(got)
-				msgs = slices.DeleteFunc(msgs, func(m []byte) bool { return len(m) == haveLen && m[4] == msgHave })
+				msgs = slices.DeleteFunc(msgs, func(m []byte) bool { return len(m) == wire.HaveLen && m[4] == wire.Have })
 				if all := slices.Concat(msgs...); !bytes.Equal(all, test.passes) {
 					t.Errorf("%s, in parts of %d: the peer is told %x, want %x", test.name, cut, all, test.passes)
 				}
@@ -90,11 +92,11 @@ func TestSuperSeedOffersWhatIsLacking(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, peer, _ := superPipe(t, 9, Limits{})
 		// The peer's pieces come before our handshake is out: it dialled us.
-		go peer.Write(slices.Concat(handshake(), message(msgBitfield, 0xf0, 0x80)))
+		go peer.Write(slices.Concat(handshake(), message(wire.Bitfield, 0xf0, 0x80)))
 		go io.Copy(io.Discard, c)
 		synctest.Wait()
-		go c.Write(slices.Concat(handshake(), message(msgHaveAll)))
-		io.ReadFull(peer, make([]byte, handshakeLen+5))
+		go c.Write(slices.Concat(handshake(), message(wire.HaveAll)))
+		io.ReadFull(peer, make([]byte, wire.HandshakeLen+5))
 		if got := told(t, peer, 4); !slices.Equal(got, []int{4, 5, 6, 7}) {
 			t.Errorf("the peer is told of %v, want what it lacks", got)
 		}
@@ -111,8 +113,8 @@ func TestSuperSeedTwoPeers(t *testing.T) {
 			peer net.Conn
 		}{{a, peerA}, {b, peerB}} {
 			go io.Copy(io.Discard, x.c)
-			go x.c.Write(slices.Concat(handshake(), message(msgHaveAll)))
-			io.ReadFull(x.peer, make([]byte, handshakeLen+5))
+			go x.c.Write(slices.Concat(handshake(), message(wire.HaveAll)))
+			io.ReadFull(x.peer, make([]byte, wire.HandshakeLen+5))
 			go x.peer.Write(handshake())
 			synctest.Wait()
 		}
@@ -145,18 +147,18 @@ func TestSuperSeedTwoPeers(t *testing.T) {
 func TestSuperSeedAndUploadLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, peer, share := superPipe(t, 4, Limits{LANUp: 8 << 10}) // a block takes 2 s
-		go c.Write(slices.Concat(handshake(), message(msgHaveAll)))
-		io.ReadFull(peer, make([]byte, handshakeLen+5))
+		go c.Write(slices.Concat(handshake(), message(wire.HaveAll)))
+		io.ReadFull(peer, make([]byte, wire.HandshakeLen+5))
 		told(t, peer, 4)
 		go peer.Write(slices.Concat(handshake(), request(0), request(1), request(2), request(3)))
 		go io.Copy(io.Discard, peer)
 		go func() { // the engine answers what it is shown
-			io.ReadFull(c, make([]byte, handshakeLen))
-			for r := make([]byte, requestLen); ; {
+			io.ReadFull(c, make([]byte, wire.HandshakeLen))
+			for r := make([]byte, wire.RequestLen); ; {
 				if _, err := io.ReadFull(c, r); err != nil {
 					return
 				}
-				c.Write(message(msgPiece, append(r[5:13:13], make([]byte, 16<<10)...)...))
+				c.Write(message(wire.Piece, append(r[5:13:13], make([]byte, 16<<10)...)...))
 			}
 		}()
 		time.Sleep(7 * time.Second)
@@ -172,7 +174,7 @@ func TestSuperSeedAndUploadLimit(t *testing.T) {
 func TestSuperSeedLeavesObfuscatedPeersAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, peer, share := superPipe(t, 4, Limits{})
-		says := slices.Concat(make([]byte, 100), message(msgHaveAll))
+		says := slices.Concat(make([]byte, 100), message(wire.HaveAll))
 		go c.Write(says)
 		got := make([]byte, len(says))
 		if _, err := io.ReadFull(peer, got); err != nil || !bytes.Equal(got, says) {
@@ -187,9 +189,9 @@ func TestSuperSeedLeavesObfuscatedPeersAlone(t *testing.T) {
 // FuzzOfferer checks that whatever a peer says is passed on, and that what the engine
 // says reaches it but for what is said of pieces, however both are cut.
 func FuzzOfferer(f *testing.F) {
-	f.Add(slices.Concat(handshake(), message(msgHaveAll), request(1), have(3), message(20, 1, 2)), uint16(7))
-	f.Add(slices.Concat(handshake(), message(msgBitfield, 0xff, 0x80), have(1<<31), have(8), cancel(3)), uint16(3))
-	f.Add(slices.Concat(handshake(), message(msgBitfield), message(msgHave), message(msgPiece, 1, 2), message(msgPiece, make([]byte, 40)...)), uint16(1))
+	f.Add(slices.Concat(handshake(), message(wire.HaveAll), request(1), have(3), message(20, 1, 2)), uint16(7))
+	f.Add(slices.Concat(handshake(), message(wire.Bitfield, 0xff, 0x80), have(1<<31), have(8), cancel(3)), uint16(3))
+	f.Add(slices.Concat(handshake(), message(wire.Bitfield), message(wire.Have), message(wire.Piece, 1, 2), message(wire.Piece, make([]byte, 40)...)), uint16(1))
 	f.Add(append(handshake(), 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3), uint16(1))
 	f.Fuzz(func(t *testing.T, stream []byte, cut uint16) {
 		c, peer, _ := superPipe(t, 9, Limits{})
@@ -210,7 +212,7 @@ func FuzzOfferer(f *testing.F) {
 		said, _ := split(stream)
 		got, _ := split(theirs.Bytes())
 		about := func(m []byte) bool {
-			return len(m) > 4 && slices.Contains([]byte{msgHave, msgBitfield, msgHaveAll, msgHaveNone, msgAllowedFast}, m[4])
+			return len(m) > 4 && slices.Contains([]byte{wire.Have, wire.Bitfield, wire.HaveAll, wire.HaveNone, wire.AllowedFast}, m[4])
 		}
 		said, got = slices.DeleteFunc(said, about), slices.DeleteFunc(got, about)
 		if !slices.EqualFunc(said, got, bytes.Equal) {
@@ -225,9 +227,9 @@ func TestPeerSaysOnceWhatItBrings(t *testing.T) {
 	share := &superShare{s: newSuperSeed(8, func(int) int64 { return 1 })}
 	o := newOfferer(nil, func([20]byte) *superShare { return share })
 	o.attach([20]byte{})
-	o.seeIncoming(msgBitfield, 6, []byte{0, 0, 0, 2, msgBitfield, 0x80})
-	o.seeIncoming(msgHaveAll, 5, []byte{0, 0, 0, 1, msgHaveAll})
-	o.seeIncoming(msgBitfield, 6, []byte{0, 0, 0, 2, msgBitfield, 0xff})
+	o.seeIncoming(wire.Bitfield, 6, []byte{0, 0, 0, 2, wire.Bitfield, 0x80})
+	o.seeIncoming(wire.HaveAll, 5, []byte{0, 0, 0, 1, wire.HaveAll})
+	o.seeIncoming(wire.Bitfield, 6, []byte{0, 0, 0, 2, wire.Bitfield, 0xff})
 	share.mu.Lock()
 	defer share.mu.Unlock()
 	if o.peer.lacks != 7 {

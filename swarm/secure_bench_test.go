@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"shoal/swarm/fleet"
+	"shoal/swarm/wire"
 )
 
 // BenchmarkConn moves what an engine writes, two blocks at a time, from one connection to
@@ -62,10 +63,10 @@ func benchmarkConn(b *testing.B, ends [2]*transport) {
 	}
 	ends[0].greet(to.(*conn).remote) // as the engine does
 	from.Write(handshake())
-	if _, err := io.ReadFull(to, make([]byte, handshakeLen)); err != nil {
+	if _, err := io.ReadFull(to, make([]byte, wire.HandshakeLen)); err != nil {
 		b.Fatal(err)
 	}
-	piece := message(msgPiece, make([]byte, pieceHeaderLen-1+16<<10)...)
+	piece := message(wire.Piece, make([]byte, wire.PieceHeaderLen-1+16<<10)...)
 	two := append(append([]byte(nil), piece...), piece...)
 	const each = 64              // of two blocks, so that an iteration is 2 MiB
 	buf := make([]byte, 128<<10) // as the engine reads
