@@ -1,7 +1,5 @@
 package swarm
 
-import "slices"
-
 // Copies returns how often each piece of a torrent is known to be with the peers, or on
 // its way to one: as far as the connections of this node tell, which super seeds it.
 // Nil if it does not, or has no such torrent.
@@ -12,5 +10,5 @@ func (n *Node) Copies(infohash [20]byte) []int {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return slices.Clone(t.s.copies)
+	return t.s.Copies()
 }

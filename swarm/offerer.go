@@ -5,19 +5,20 @@ import (
 	"sync"
 	"time"
 
+	"shoal/swarm/superseed"
 	"shoal/swarm/wire"
 )
 
 // A superShare is the super seeding of one torrent.
 type superShare struct {
 	mu      sync.Mutex // guards what follows
-	s       *superSeed
+	s       *superseed.Seed
 	timer   *time.Timer
 	ticking bool
 }
 
 func newSuperShare(i *Info) *superShare {
-	return &superShare{s: newSuperSeed(i.Pieces(), func(piece int) int64 {
+	return &superShare{s: superseed.New(i.Pieces(), func(piece int) int64 {
 		_, length, _ := i.piece(piece)
 		return length
 	})}
@@ -25,7 +26,7 @@ func newSuperShare(i *Info) *superShare {
 
 // do calls f, and looks after what it began. The timer runs only while there is a peer to
 // offer something to.
-func (t *superShare) do(f func(s *superSeed, now time.Time)) {
+func (t *superShare) do(f func(s *superseed.Seed, now time.Time)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f(t.s, time.Now())
@@ -34,17 +35,17 @@ func (t *superShare) do(f func(s *superSeed, now time.Time)) {
 	}
 	t.ticking = true
 	if t.timer == nil {
-		t.timer = time.AfterFunc(offersEvery, t.tick)
+		t.timer = time.AfterFunc(superseed.Every, t.tick)
 	} else {
-		t.timer.Reset(offersEvery)
+		t.timer.Reset(superseed.Every)
 	}
 }
 
 func (t *superShare) tick() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.ticking = t.s.tick(time.Now()); t.ticking {
-		t.timer.Reset(offersEvery)
+	if t.ticking = t.s.Tick(time.Now()); t.ticking {
+		t.timer.Reset(superseed.Every)
 	}
 }
 
@@ -58,8 +59,8 @@ type offerer struct {
 
 	amu   sync.Mutex // guards what follows; the lock of share may be taken inside it
 	ended bool
-	share *superShare // set once, when the infohash is known and something we seed
-	peer  *offeree    // likewise; what it points to belongs to share
+	share *superShare     // set once, when the infohash is known and something we seed
+	peer  *superseed.Peer // likewise; what it points to belongs to share
 
 	in      wire.Editor // used by the reader only
 	discard []byte
@@ -88,12 +89,12 @@ func (o *offerer) attach(infohash [20]byte) {
 		return
 	}
 	if o.share = o.find(infohash); o.share != nil {
-		o.share.do(func(s *superSeed, now time.Time) { o.peer = s.join(now) })
+		o.share.do(func(s *superseed.Seed, now time.Time) { o.peer = s.Join(now) })
 	}
 }
 
 // attached returns the torrent and the peer, or nil.
-func (o *offerer) attached() (*superShare, *offeree) {
+func (o *offerer) attached() (*superShare, *superseed.Peer) {
 	o.amu.Lock()
 	defer o.amu.Unlock()
 	return o.share, o.peer
@@ -105,7 +106,7 @@ func (o *offerer) leave() {
 	defer o.amu.Unlock()
 	o.ended = true
 	if o.share != nil {
-		o.share.do(func(s *superSeed, _ time.Time) { s.leave(o.peer) })
+		o.share.do(func(s *superseed.Seed, _ time.Time) { s.Leave(o.peer) })
 		o.share = nil
 	}
 }
@@ -118,9 +119,9 @@ func (o *offerer) received(b []byte) {
 }
 
 // note tells the torrent's super seed of something, unless the peer has left.
-func (t *superShare) note(p *offeree, f func(s *superSeed, now time.Time)) {
-	t.do(func(s *superSeed, now time.Time) {
-		if !p.gone {
+func (t *superShare) note(p *superseed.Peer, f func(s *superseed.Seed, now time.Time)) {
+	t.do(func(s *superseed.Seed, now time.Time) {
+		if !p.Gone() {
 			f(s, now)
 		}
 	})
@@ -135,19 +136,19 @@ func (o *offerer) seeIncoming(id, length int, head []byte) ([]byte, bool) {
 	switch body := head[min(5, len(head)):]; {
 	case id == wire.Have && length == wire.HaveLen:
 		piece := int(min(binary.BigEndian.Uint32(body), maxPieces))
-		share.note(peer, func(s *superSeed, now time.Time) { s.announced(peer, piece, now) })
+		share.note(peer, func(s *superseed.Seed, now time.Time) { s.Announced(peer, piece, now) })
 	case id == wire.Bitfield && !o.told:
 		o.told = true
 		has := func(piece int) bool { return hasBit(body, piece) }
-		share.note(peer, func(s *superSeed, now time.Time) { s.brought(peer, has, now) })
+		share.note(peer, func(s *superseed.Seed, now time.Time) { s.Brought(peer, has, now) })
 	case id == wire.HaveAll && !o.told:
 		o.told = true
 		all := func(int) bool { return true }
-		share.note(peer, func(s *superSeed, now time.Time) { s.brought(peer, all, now) })
+		share.note(peer, func(s *superseed.Seed, now time.Time) { s.Brought(peer, all, now) })
 	case id == wire.Request && length == wire.RequestLen:
-		share.note(peer, func(s *superSeed, _ time.Time) { s.asked(peer, blockOf(body)) })
+		share.note(peer, func(s *superseed.Seed, _ time.Time) { s.Asked(peer, blockOf(body)) })
 	case id == wire.Cancel && length == wire.RequestLen:
-		share.note(peer, func(s *superSeed, now time.Time) { s.answered(peer, blockOf(body), 0, now) })
+		share.note(peer, func(s *superseed.Seed, now time.Time) { s.Answered(peer, blockOf(body), 0, now) })
 	}
 	return nil, false
 }
@@ -165,7 +166,7 @@ func (o *offerer) seeOutgoing(id, length int, head []byte) ([]byte, bool) {
 	case id == wire.Bitfield && !o.offering:
 		// A peer without the fast extension: to say nothing is to have nothing. If a
 		// piece cannot be read any more, others have to be told what is left.
-		for piece := range share.s.pieces {
+		for piece := range share.s.Pieces() {
 			if !hasBit(body, piece) {
 				return head, true
 			}
@@ -176,21 +177,21 @@ func (o *offerer) seeOutgoing(id, length int, head []byte) ([]byte, bool) {
 		return nil, true // it would tell of pieces, and nobody is choked
 	case id == wire.Piece && length >= 4+wire.PieceHeaderLen:
 		payload := int64(length - 4 - wire.PieceHeaderLen)
-		share.note(peer, func(s *superSeed, now time.Time) { s.answered(peer, blockOf(body), payload, now) })
+		share.note(peer, func(s *superseed.Seed, now time.Time) { s.Answered(peer, blockOf(body), payload, now) })
 	case id == wire.Reject && length == wire.RequestLen:
-		share.note(peer, func(s *superSeed, now time.Time) { s.answered(peer, blockOf(body), 0, now) })
+		share.note(peer, func(s *superseed.Seed, now time.Time) { s.Answered(peer, blockOf(body), 0, now) })
 	}
 	return head, true
 }
 
-func (o *offerer) begin(share *superShare, peer *offeree) {
+func (o *offerer) begin(share *superShare, peer *superseed.Peer) {
 	o.offering = true
-	share.note(peer, func(s *superSeed, now time.Time) { s.begin(peer, now) })
+	share.note(peer, func(s *superseed.Seed, now time.Time) { s.Begin(peer, now) })
 	go o.run(share, peer) // until the connection is closed
 }
 
-func blockOf(body []byte) blockID {
-	return blockID{binary.BigEndian.Uint32(body), binary.BigEndian.Uint32(body[4:])}
+func blockOf(body []byte) superseed.Block {
+	return superseed.Block{Piece: binary.BigEndian.Uint32(body), Begin: binary.BigEndian.Uint32(body[4:])}
 }
 
 func hasBit(bits []byte, i int) bool {
@@ -216,10 +217,10 @@ func (o *offerer) write(b []byte) (int, error) {
 }
 
 // run announces what the peer is offered while the engine has nothing to say to it.
-func (o *offerer) run(share *superShare, peer *offeree) {
+func (o *offerer) run(share *superShare, peer *superseed.Peer) {
 	for {
 		select {
-		case <-peer.wake:
+		case <-peer.Wake():
 		case <-o.c.closed:
 			return
 		}
@@ -234,13 +235,12 @@ func (o *offerer) run(share *superShare, peer *offeree) {
 }
 
 // appendOffers puts what the peer is offered into buf, if it may stand there.
-func (o *offerer) appendOffers(share *superShare, peer *offeree) {
+func (o *offerer) appendOffers(share *superShare, peer *superseed.Peer) {
 	if !o.out.Between() {
 		return
 	}
 	share.mu.Lock()
-	pieces := peer.queue
-	peer.queue = nil
+	pieces := peer.Take()
 	share.mu.Unlock()
 	for _, piece := range pieces {
 		o.buf = binary.BigEndian.AppendUint32(append(o.buf, 0, 0, 0, 5, wire.Have), uint32(piece))

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"shoal/swarm/superseed"
 	"shoal/swarm/wire"
 )
 
@@ -17,7 +18,7 @@ import (
 // seeded. Its infohash is that of handshake.
 func superPipe(t *testing.T, pieces int, l Limits) (c *conn, peer net.Conn, share *superShare) {
 	c, peer = pipe(t, l)
-	share = &superShare{s: newSuperSeed(pieces, func(int) int64 { return 16 << 10 })}
+	share = &superShare{s: superseed.New(pieces, func(int) int64 { return 16 << 10 })}
 	c.super = newOfferer(c, func(infohash [20]byte) *superShare {
 		if string(infohash[:]) != string(handshake()[28:48]) {
 			return nil
@@ -72,7 +73,7 @@ func TestSuperSeedTellsOfNothingAtFirst(t *testing.T) {
 				}()
 				haves := 0
 				if test.offers {
-					haves = firstOffers
+					haves = superseed.FirstOffers
 				}
 				got := make([]byte, wire.HandshakeLen+len(test.passes)+haves*wire.HaveLen)
 				if _, err := io.ReadFull(peer, got); err != nil {
@@ -163,9 +164,10 @@ func TestSuperSeedAndUploadLimit(t *testing.T) {
 		}()
 		time.Sleep(7 * time.Second)
 		synctest.Wait()
+		_, p := c.super.attached()
 		share.mu.Lock()
 		defer share.mu.Unlock()
-		if n := len(share.s.peers[0].open); n != 4 {
+		if n := p.Offers(); n != 4 {
 			t.Errorf("%d of 4 offers are open while it is us who do not answer", n)
 		}
 	})
@@ -180,7 +182,7 @@ func TestSuperSeedLeavesObfuscatedPeersAlone(t *testing.T) {
 		if _, err := io.ReadFull(peer, got); err != nil || !bytes.Equal(got, says) {
 			t.Errorf("the peer is told %x, %v", got, err)
 		}
-		if len(share.s.peers) != 0 {
+		if share.s.Peers() != 0 {
 			t.Error("it is counted as a peer")
 		}
 	})
@@ -224,7 +226,7 @@ func FuzzOfferer(f *testing.F) {
 // What a peer has, it says once, after the handshake; saying it again and again would have
 // all pieces counted anew each time.
 func TestPeerSaysOnceWhatItBrings(t *testing.T) {
-	share := &superShare{s: newSuperSeed(8, func(int) int64 { return 1 })}
+	share := &superShare{s: superseed.New(8, func(int) int64 { return 1 })}
 	o := newOfferer(nil, func([20]byte) *superShare { return share })
 	o.attach([20]byte{})
 	o.seeIncoming(wire.Bitfield, 6, []byte{0, 0, 0, 2, wire.Bitfield, 0x80})
@@ -232,7 +234,7 @@ func TestPeerSaysOnceWhatItBrings(t *testing.T) {
 	o.seeIncoming(wire.Bitfield, 6, []byte{0, 0, 0, 2, wire.Bitfield, 0xff})
 	share.mu.Lock()
 	defer share.mu.Unlock()
-	if o.peer.lacks != 7 {
-		t.Errorf("the peer lacks %d of 8 pieces, want 7", o.peer.lacks)
+	if n := o.peer.Lacks(); n != 7 {
+		t.Errorf("the peer lacks %d of 8 pieces, want 7", n)
 	}
 }

@@ -1,4 +1,4 @@
-package swarm
+package superseed
 
 import (
 	"math/rand/v2"
@@ -11,7 +11,7 @@ import (
 // blocks a step, and what is announced is known one step later.
 type crowd struct {
 	t      *testing.T
-	s      *superSeed
+	s      *Seed
 	now    time.Time
 	up     float64 // blocks the publisher sends in a step
 	credit float64
@@ -39,11 +39,11 @@ type member struct {
 	stuck      bool    // it asks, and does not read what it gets
 	refuses    int     // a piece it does not fetch, plus one
 
-	p       *offeree
+	p       *Peer
 	pieces  []bool
 	missing int
 	told    []int
-	asked   []blockID
+	asked   []Block
 	got     map[int]int // blocks of pieces
 	credit  float64
 	reading float64
@@ -59,7 +59,7 @@ const (
 
 func (c *crowd) run(pieces, steps int) {
 	c.now = time.Unix(1e9, 0)
-	c.s = newSuperSeed(pieces, func(int) int64 { return blocksPerPiece })
+	c.s = New(pieces, func(int) int64 { return blocksPerPiece })
 	c.s.order = c.rng.Perm(pieces)
 	c.given, c.underWay = make([]bool, pieces), make(map[int]*firstOffer)
 	for n := range steps {
@@ -70,7 +70,7 @@ func (c *crowd) run(pieces, steps int) {
 			case n == m.from:
 				c.join(m, pieces)
 			case m.till > 0 && n == m.till:
-				c.s.leave(m.p)
+				c.s.Leave(m.p)
 				for piece, f := range c.underWay {
 					if f.to == m {
 						delete(c.underWay, piece)
@@ -88,21 +88,21 @@ func (c *crowd) run(pieces, steps int) {
 		c.serve()
 		c.exchange()
 		c.announce(n)
-		if n%int(offersEvery/step) == 0 {
-			c.s.tick(c.now)
+		if n%int(Every/step) == 0 {
+			c.s.Tick(c.now)
 			c.listen()
 		}
 	}
 }
 
 func (c *crowd) join(m *member, pieces int) {
-	m.p = c.s.join(c.now)
+	m.p = c.s.Join(c.now)
 	m.pieces, m.missing, m.got = make([]bool, pieces), pieces-m.has, make(map[int]int)
 	for i := range m.has {
 		m.pieces[i], c.given[i] = true, true
 	}
-	c.s.brought(m.p, func(piece int) bool { return piece < m.has }, c.now)
-	c.s.begin(m.p, c.now)
+	c.s.Brought(m.p, func(piece int) bool { return piece < m.has }, c.now)
+	c.s.Begin(m.p, c.now)
 	c.listen()
 }
 
@@ -120,13 +120,13 @@ func (c *crowd) listen() {
 			m.told = append(m.told, piece)
 			if !m.pieces[piece] && !m.deaf && m.refuses != piece+1 {
 				for b := range blocksPerPiece {
-					m.asked = append(m.asked, blockID{uint32(piece), uint32(b)})
+					m.asked = append(m.asked, Block{uint32(piece), uint32(b)})
 				}
 			}
 		}
 		m.p.queue = nil
 		for _, b := range m.asked[:min(len(m.asked), maxAsked)] {
-			c.s.asked(m.p, b)
+			c.s.Asked(m.p, b)
 		}
 	}
 }
@@ -178,10 +178,10 @@ func (c *crowd) serve() {
 			b := m.asked[0]
 			m.asked = m.asked[1:]
 			c.sent++
-			c.s.answered(m.p, b, 1, c.now)
-			m.receive(int(b.piece), 1)
+			c.s.Answered(m.p, b, 1, c.now)
+			m.receive(int(b.Piece), 1)
 			if len(m.asked) >= maxAsked {
-				c.s.asked(m.p, m.asked[maxAsked-1])
+				c.s.Asked(m.p, m.asked[maxAsked-1])
 			}
 		}
 		if !busy {
@@ -198,7 +198,7 @@ func (m *member) receive(piece, blocks int) {
 	if m.got[piece] += blocks; m.got[piece] >= blocksPerPiece {
 		m.pieces[piece] = true
 		m.missing--
-		m.asked = slices.DeleteFunc(m.asked, func(b blockID) bool { return int(b.piece) == piece })
+		m.asked = slices.DeleteFunc(m.asked, func(b Block) bool { return int(b.Piece) == piece })
 		m.news = append(m.news, piece)
 	}
 }
@@ -216,8 +216,8 @@ func (c *crowd) exchange() {
 			}
 			m.credit -= blocksPerPiece
 			for _, b := range to.asked {
-				if int(b.piece) == piece {
-					c.s.answered(to.p, b, 0, c.now) // cancelled
+				if int(b.Piece) == piece {
+					c.s.Answered(to.p, b, 0, c.now) // cancelled
 				}
 			}
 			to.receive(piece, blocksPerPiece)
@@ -253,7 +253,7 @@ func (c *crowd) announce(n int) {
 				delete(c.underWay, piece)
 			}
 			if !m.mute {
-				c.s.announced(m.p, piece, c.now)
+				c.s.Announced(m.p, piece, c.now)
 			}
 		}
 		m.news = m.news[:0]
@@ -348,10 +348,10 @@ func TestSuperSeed(t *testing.T) {
 func TestSuperSeedSendsFewAtATime(t *testing.T) {
 	const peers, pieces, length = 64, 256, 4
 	now := time.Unix(1e9, 0)
-	s := newSuperSeed(pieces, func(int) int64 { return length })
-	var crowd []*offeree
+	s := New(pieces, func(int) int64 { return length })
+	var crowd []*Peer
 	for range peers {
-		crowd = append(crowd, s.join(now))
+		crowd = append(crowd, s.Join(now))
 	}
 	// Half of them take nothing.
 	takes := func(i int) bool { return i%2 == 0 }
@@ -360,14 +360,14 @@ func TestSuperSeedSendsFewAtATime(t *testing.T) {
 			for _, o := range p.open {
 				if o.sent < length && takes(i) {
 					offers = append(offers, i)
-					s.asked(p, blockID{uint32(o.piece), 0})
+					s.Asked(p, Block{uint32(o.piece), 0})
 				}
 			}
 		}
 		return offers
 	}
 	for _, p := range crowd {
-		s.begin(p, now)
+		s.Begin(p, now)
 	}
 	if n := len(open()); n < 1 || n > leastOffers {
 		t.Fatalf("at first %d pieces are sent at a time, want 1 to %d", n, leastOffers)
@@ -377,15 +377,15 @@ func TestSuperSeedSendsFewAtATime(t *testing.T) {
 		now = now.Add(50 * time.Millisecond)
 		offers := open()
 		if len(offers) == 0 {
-			s.tick(now)
+			s.Tick(now)
 			continue
 		}
 		to := offers[n%len(offers)]
 		p := crowd[to]
 		i := slices.IndexFunc(p.open, func(o offer) bool { return o.sent < length })
 		piece := p.open[i].piece
-		s.answered(p, blockID{uint32(piece), 0}, length, now)
-		s.announced(p, piece, now)
+		s.Answered(p, Block{uint32(piece), 0}, length, now)
+		s.Announced(p, piece, now)
 		served[to]++
 		if n := len(open()); n > 9 {
 			t.Fatalf("%d pieces are sent at a time, want 9 at most", n)
@@ -402,13 +402,13 @@ func TestSuperSeedFillsALongPath(t *testing.T) {
 	const peers, pieces, length, path = 16, 1024, 4, 700 * time.Millisecond // at most
 	now := time.Unix(1e9, 0)
 	start := now
-	s := newSuperSeed(pieces, func(int) int64 { return length })
-	var crowd []*offeree
+	s := New(pieces, func(int) int64 { return length })
+	var crowd []*Peer
 	for range peers {
-		crowd = append(crowd, s.join(now))
+		crowd = append(crowd, s.Join(now))
 	}
 	for _, p := range crowd {
-		s.begin(p, now)
+		s.Begin(p, now)
 	}
 	taken := 0
 	for now.Sub(start) < 10*time.Second {
@@ -418,11 +418,11 @@ func TestSuperSeedFillsALongPath(t *testing.T) {
 			for i := 0; i < len(p.open); {
 				o := p.open[i]
 				if o.at == now.Add(-100*time.Millisecond) {
-					s.asked(p, blockID{uint32(o.piece), 0})
+					s.Asked(p, Block{uint32(o.piece), 0})
 				}
 				if now.Sub(o.at) >= path {
-					s.answered(p, blockID{uint32(o.piece), 0}, length, now)
-					s.announced(p, o.piece, now)
+					s.Answered(p, Block{uint32(o.piece), 0}, length, now)
+					s.Announced(p, o.piece, now)
 					if now.Sub(start) >= 5*time.Second {
 						taken++
 					}
@@ -432,7 +432,7 @@ func TestSuperSeedFillsALongPath(t *testing.T) {
 				}
 			}
 		}
-		s.tick(now)
+		s.Tick(now)
 	}
 	if rate := float64(taken) / 5; rate < peers/path.Seconds() {
 		t.Errorf("%.1f pieces a second were taken, want at least one by each of %d peers every %v", rate, peers, path)

@@ -1,4 +1,17 @@
-package swarm
+// Package superseed decides which pieces a super seed (after BEP 16) offers to whom, so that
+// what it sends is what the others lack: a swarm that shares what it gets has a whole copy
+// among its peers when little more than one copy has been sent. One rule does most of it:
+// no second copy of anything is offered as long as first copies are under way.
+//
+// The super seed claims to have nothing, and offers its pieces by and by, to different
+// peers. Nobody is believed more than that: a peer that lets offers pass, asks and does not
+// read, or announces nothing holds up the others for a while only; and whoever stays is
+// offered every piece it lacks in the end.
+//
+// These are rules alone. They have no clock, no lock and no connection: whoever has those
+// tells a [Seed] what peers say and are sent, and when, and tells each [Peer] of the pieces
+// that are offered to it.
+package superseed
 
 import (
 	"math/rand/v2"
@@ -6,10 +19,13 @@ import (
 	"time"
 )
 
-// Super seeding (after BEP 16): the publisher's seed claims to have nothing and offers
-// its pieces by and by, to different peers, so that what it sends is what the others
-// lack. One rule does most of it: no second copy of anything is offered as long as first
-// copies are under way.
+// Every is how often [Seed.Tick] is to be called if nothing happens.
+const Every = 100 * time.Millisecond
+
+// FirstOffers is how many pieces a peer is offered at most before it has taken anything;
+// each offer it takes allows one more.
+const FirstOffers = 4
+
 const (
 	// Offers that are being sent at a time, over all peers: spareOffers times as many as
 	// are on their way when nothing waits for anything else, and leastOffers. Pieces that
@@ -24,10 +40,6 @@ const (
 	// An offer that nobody asks for makes room for another after askTime; and if nothing
 	// at all is sent for so long, whoever has no offer gets one.
 	askTime = 250 * time.Millisecond
-	// firstOffers is what a peer gets before it has taken anything; each offer it takes
-	// allows one more.
-	firstOffers = 4
-
 	// offerPatience is how long a peer may do nothing with an offer, and the least time
 	// it has for all of it.
 	offerPatience = 2500 * time.Millisecond
@@ -49,15 +61,13 @@ const (
 	// was offered it. A peer that gets nothing else waits for that for soonDone at most.
 	spreadTime = 500 * time.Millisecond
 
-	// offersEvery is how often offers are looked at if nothing happens.
-	offersEvery = 100 * time.Millisecond
-
-	maxOwed = maxHeld // requests of one peer that are kept in mind
+	maxOwed = 2048 // requests of one peer that are kept in mind
 )
 
-// A superSeed decides which pieces of a torrent are offered to whom. It has no clock and
-// no lock; what it offers is in [offeree.queue].
-type superSeed struct {
+// A Seed decides which pieces of a torrent are offered to whom; [New] makes one. It and
+// its peers, but for [Peer.Wake], must not be used by two goroutines at a time, and the
+// times it is told must not go back.
+type Seed struct {
 	pieces int
 	length func(piece int) int64
 	order  []int       // of the pieces, at random: decides between equally rare ones
@@ -65,7 +75,7 @@ type superSeed struct {
 	fresh  int         // pieces without any
 	failed []bool      // pieces whose first copy took too long
 	spread []time.Time // for each piece, when somebody got it, or was offered it, last
-	peers  []*offeree
+	peers  []*Peer
 	turn   int  // whose turn it is to be offered something
 	firsts int  // offers under way that are the first of their piece
 	proven bool // whether who was dealt something last had announced a piece before
@@ -85,8 +95,8 @@ const (
 	owns                     // it has it
 )
 
-// An offeree is a peer, as the super seed knows it.
-type offeree struct {
+// A Peer is a peer, as the super seed knows it; [Seed.Join] makes one.
+type Peer struct {
 	queue []int         // pieces to tell it of
 	wake  chan struct{} // has one element when there is something in queue
 
@@ -102,12 +112,12 @@ type offeree struct {
 	quiet     bool // it takes what it is offered and announces nothing
 	idle      bool // it lets offers pass
 	joined    time.Time
-	active    time.Time            // when it last got something from us
-	dealt     time.Time            // when it was last offered something
-	waits     time.Time            // since when for pieces to spread; zero if it does not
-	owed      map[blockID]struct{} // requests that are not answered yet
-	gained    pace                 // pieces that came from others
-	brief     brief                // the time its offers take
+	active    time.Time          // when it last got something from us
+	dealt     time.Time          // when it was last offered something
+	waits     time.Time          // since when for pieces to spread; zero if it does not
+	owed      map[Block]struct{} // requests that are not answered yet
+	gained    pace               // pieces that came from others
+	brief     brief              // the time its offers take
 }
 
 type offer struct {
@@ -117,23 +127,26 @@ type offer struct {
 	sent  int64
 }
 
-type blockID struct{ piece, begin uint32 }
+// A Block is what a peer asks for at a time: of a piece, from byte Begin on.
+type Block struct{ Piece, Begin uint32 }
 
-func newSuperSeed(pieces int, length func(piece int) int64) *superSeed {
-	return &superSeed{
+// New returns the super seed of a torrent of so many pieces, of which nobody has any.
+// length says how many bytes a piece has.
+func New(pieces int, length func(piece int) int64) *Seed {
+	return &Seed{
 		pieces: pieces, length: length, order: rand.Perm(pieces),
 		copies: make([]int, pieces), fresh: pieces, failed: make([]bool, pieces), spread: make([]time.Time, pieces),
 	}
 }
 
-// join adds a peer. It is not offered anything before begin.
-func (s *superSeed) join(now time.Time) *offeree {
-	if !slices.ContainsFunc(s.peers, func(p *offeree) bool { return p.lacks > 0 && !p.idle }) {
+// Join adds a peer, which lacks everything. It is not offered anything before Begin.
+func (s *Seed) Join(now time.Time) *Peer {
+	if !slices.ContainsFunc(s.peers, func(p *Peer) bool { return p.lacks > 0 && !p.idle }) {
 		s.recount()
 	}
-	p := &offeree{
+	p := &Peer{
 		wake: make(chan struct{}, 1), knows: make([]knowledge, s.pieces), untold: s.pieces, lacks: s.pieces,
-		allowed: firstOffers, joined: now, active: now, owed: make(map[blockID]struct{}), gained: pace{since: now},
+		allowed: FirstOffers, joined: now, active: now, owed: make(map[Block]struct{}), gained: pace{since: now},
 	}
 	s.peers = append(s.peers, p)
 	return p
@@ -141,7 +154,7 @@ func (s *superSeed) join(now time.Time) *offeree {
 
 // recount forgets the copies of peers that are gone. The pieces of those that leave with
 // all of them count until then: they are likely to have gone on giving elsewhere.
-func (s *superSeed) recount() {
+func (s *Seed) recount() {
 	clear(s.copies)
 	clear(s.failed)
 	s.fresh = s.pieces
@@ -154,7 +167,7 @@ func (s *superSeed) recount() {
 	}
 }
 
-func (s *superSeed) count(piece, by int) {
+func (s *Seed) count(piece, by int) {
 	if s.copies[piece] == 0 {
 		s.fresh--
 	}
@@ -163,10 +176,10 @@ func (s *superSeed) count(piece, by int) {
 	}
 }
 
-// leave removes a peer.
-func (s *superSeed) leave(p *offeree) {
+// Leave removes a peer. The seed must not be told of it any more.
+func (s *Seed) Leave(p *Peer) {
 	p.gone, p.queue = true, nil
-	s.peers = slices.DeleteFunc(s.peers, func(o *offeree) bool { return o == p })
+	s.peers = slices.DeleteFunc(s.peers, func(o *Peer) bool { return o == p })
 	for len(p.open) > 0 {
 		s.closeOffer(p, 0)
 	}
@@ -181,7 +194,7 @@ func (s *superSeed) leave(p *offeree) {
 }
 
 // closeOffer takes offer i of p off the books.
-func (s *superSeed) closeOffer(p *offeree, i int) offer {
+func (s *Seed) closeOffer(p *Peer, i int) offer {
 	o := p.open[i]
 	p.open = slices.Delete(p.open, i, i+1)
 	if o.first {
@@ -190,14 +203,15 @@ func (s *superSeed) closeOffer(p *offeree, i int) offer {
 	return o
 }
 
-// begin says that p believes that we have nothing, and can be offered pieces.
-func (s *superSeed) begin(p *offeree, now time.Time) {
+// Begin says that p believes that we have nothing, and can be offered pieces.
+func (s *Seed) Begin(p *Peer, now time.Time) {
 	p.willing = true
 	s.offer(p, now)
 }
 
-// brought notes what p says it has when it comes.
-func (s *superSeed) brought(p *offeree, has func(piece int) bool, now time.Time) {
+// Brought notes what p says it has when it comes (BEP 3: bitfield; BEP 6: have all). It
+// does so once at most.
+func (s *Seed) Brought(p *Peer, has func(piece int) bool, now time.Time) {
 	for piece := range s.pieces {
 		if has(piece) {
 			s.got(p, piece, now)
@@ -208,8 +222,9 @@ func (s *superSeed) brought(p *offeree, has func(piece int) bool, now time.Time)
 	s.offer(p, now)
 }
 
-// announced notes that p says it has got a piece.
-func (s *superSeed) announced(p *offeree, piece int, now time.Time) {
+// Announced notes that p says it has got a piece (BEP 3: have). One that the torrent does
+// not have is ignored.
+func (s *Seed) Announced(p *Peer, piece int, now time.Time) {
 	if piece < s.pieces {
 		p.announces, p.quiet = true, false
 		s.got(p, piece, now)
@@ -218,7 +233,7 @@ func (s *superSeed) announced(p *offeree, piece int, now time.Time) {
 }
 
 // got notes that p has a piece.
-func (s *superSeed) got(p *offeree, piece int, now time.Time) {
+func (s *Seed) got(p *Peer, piece int, now time.Time) {
 	ours := false
 	switch p.knows[piece] {
 	case owns:
@@ -250,16 +265,16 @@ func (s *superSeed) got(p *offeree, piece int, now time.Time) {
 	}
 }
 
-// asked notes a request of p.
-func (s *superSeed) asked(p *offeree, b blockID) {
+// Asked notes a request of p, for anything.
+func (s *Seed) Asked(p *Peer, b Block) {
 	if len(p.owed) < maxOwed {
 		p.owed[b] = struct{}{}
 	}
 }
 
-// answered notes that a request of p is off the table: with n bytes of payload, or with
+// Answered notes that a request of p is off the table: with n bytes of payload, or with
 // none because it was cancelled or refused.
-func (s *superSeed) answered(p *offeree, b blockID, n int64, now time.Time) {
+func (s *Seed) Answered(p *Peer, b Block, n int64, now time.Time) {
 	delete(p.owed, b)
 	if n == 0 {
 		return
@@ -267,7 +282,7 @@ func (s *superSeed) answered(p *offeree, b blockID, n int64, now time.Time) {
 	p.active, p.idle = now, false
 	s.moved = now
 	for i := range p.open {
-		if o := &p.open[i]; o.piece == int(b.piece) {
+		if o := &p.open[i]; o.piece == int(b.Piece) {
 			o.sent += n
 			if o.sent >= s.length(o.piece) {
 				p.brief.add(now.Sub(o.at), now)
@@ -281,9 +296,9 @@ func (s *superSeed) answered(p *offeree, b blockID, n int64, now time.Time) {
 	}
 }
 
-// tick does what time alone brings about. It reports whether there is anything to wait
+// Tick does what time alone brings about. It reports whether there is anything to wait
 // for.
-func (s *superSeed) tick(now time.Time) (again bool) {
+func (s *Seed) Tick(now time.Time) (again bool) {
 	for _, p := range s.peers {
 		for i := 0; i < len(p.open); {
 			if s.overdue(p, p.open[i], now) {
@@ -303,7 +318,7 @@ func (s *superSeed) tick(now time.Time) (again bool) {
 }
 
 // overdue reports whether an offer has failed.
-func (s *superSeed) overdue(p *offeree, o offer, now time.Time) bool {
+func (s *Seed) overdue(p *Peer, o offer, now time.Time) bool {
 	age, still := now.Sub(o.at), now.Sub(p.active)
 	switch {
 	case age < offerPatience:
@@ -319,7 +334,7 @@ func (s *superSeed) overdue(p *offeree, o offer, now time.Time) bool {
 }
 
 // pass gives up on offer i of p.
-func (s *superSeed) pass(p *offeree, i int, now time.Time) {
+func (s *Seed) pass(p *Peer, i int, now time.Time) {
 	if o := p.open[i]; o.sent >= s.length(o.piece) && !p.announces {
 		p.quiet = true
 		s.got(p, o.piece, now)
@@ -331,6 +346,36 @@ func (s *superSeed) pass(p *offeree, i int, now time.Time) {
 	s.count(o.piece, -1)
 }
 
+// Pieces is how many pieces the torrent has.
+func (s *Seed) Pieces() int { return s.pieces }
+
+// Peers is how many peers have joined and not left.
+func (s *Seed) Peers() int { return len(s.peers) }
+
+// Copies returns for each piece how many peers have it or are on their way to it.
+func (s *Seed) Copies() []int { return slices.Clone(s.copies) }
+
+// Take returns the pieces that the peer is to be told of, in order, and were not returned
+// before.
+func (p *Peer) Take() []int {
+	queue := p.queue
+	p.queue = nil
+	return queue
+}
+
+// Wake has an element when there may be something to take. It is always the same channel,
+// and is never closed.
+func (p *Peer) Wake() <-chan struct{} { return p.wake }
+
+// Gone reports whether the peer has left.
+func (p *Peer) Gone() bool { return p.gone }
+
+// Lacks is how many pieces the peer does not have.
+func (p *Peer) Lacks() int { return p.lacks }
+
+// Offers is how many offers to the peer are under way.
+func (p *Peer) Offers() int { return len(p.open) }
+
 // A round is what an offer depends on besides the peer it is made to.
 type round struct {
 	wanting int // peers that take what they are offered, and lack something
@@ -341,7 +386,7 @@ type round struct {
 	still   bool // nothing has been sent for a while
 }
 
-func (s *superSeed) round(now time.Time) round {
+func (s *Seed) round(now time.Time) round {
 	r := round{pace: s.taken.rate(now), still: now.Sub(s.moved) >= askTime}
 	var brief time.Duration
 	known := 0
@@ -360,10 +405,10 @@ func (s *superSeed) round(now time.Time) round {
 	return r
 }
 
-func (p *offeree) wanting() bool { return p.willing && p.untold > 0 && !p.idle }
+func (p *Peer) wanting() bool { return p.willing && p.untold > 0 && !p.idle }
 
 // sending is how many offers p is being sent, or may ask for any moment.
-func (s *superSeed) sending(p *offeree, now time.Time) int {
+func (s *Seed) sending(p *Peer, now time.Time) int {
 	n := 0
 	for _, o := range p.open {
 		if o.sent < s.length(o.piece) && (o.sent > 0 || len(p.owed) > 0 || now.Sub(o.at) < askTime) {
@@ -376,13 +421,13 @@ func (s *superSeed) sending(p *offeree, now time.Time) int {
 // deal offers something to whoever has waited longest for it, after p has got what it was
 // offered, or says so. Peers that have announced a piece before, and those that have not,
 // take turns: the first cannot be kept waiting by a crowd of the others.
-func (s *superSeed) deal(p *offeree, now time.Time) {
+func (s *Seed) deal(p *Peer, now time.Time) {
 	for s.fresh > 0 {
 		r := s.round(now)
 		if r.sending >= r.most {
 			return
 		}
-		var next [2]*offeree
+		var next [2]*Peer
 		for _, o := range s.peers {
 			if !o.wanting() || len(o.open) >= o.allowed || s.sending(o, now) >= r.each {
 				continue
@@ -408,7 +453,7 @@ func (s *superSeed) deal(p *offeree, now time.Time) {
 }
 
 // offer tells p of as many pieces as is right now, and reports whether there are any.
-func (s *superSeed) offer(p *offeree, now time.Time) bool {
+func (s *Seed) offer(p *Peer, now time.Time) bool {
 	if !p.willing || p.untold == 0 || len(p.open) >= p.allowed {
 		return false
 	}
@@ -451,7 +496,7 @@ func (s *superSeed) offer(p *offeree, now time.Time) bool {
 // pick chooses a piece for p, or -1 if it should be offered none now: one that nobody
 // has, if p can be trusted with that; or else the rarest. We bring each peer ours pieces
 // per second.
-func (s *superSeed) pick(p *offeree, trusted bool, ours float64, now time.Time) int {
+func (s *Seed) pick(p *Peer, trusted bool, ours float64, now time.Time) int {
 	if s.fresh > 0 && trusted {
 		for _, piece := range s.order {
 			if s.copies[piece] == 0 && p.knows[piece] == unaware {
