@@ -20,9 +20,10 @@
 //     whether a torrent is here; strangers and members have a gate each
 //  3. the class (lan, wan, origin) the peer's address gives it, see [Class]
 //  4. the limits of that class, which only payload waits for; requests, announcements of
-//     pieces and other small messages never queue behind a limit
-//  5. on a node that super seeds (BEP 16), what the engine says of its pieces: it claims
-//     to have none, and each piece is offered to one peer first
+//     pieces and other small messages, which package wire tells apart, never queue behind
+//     a limit
+//  5. on a node that super seeds (BEP 16, package superseed), what the engine says of its
+//     pieces: it claims to have none, and each piece is offered to one peer first
 //
 // Without a key the fleet is open, and stock clients are welcome: plain and obfuscated (MSE) handshakes are both accepted.
 // There is no DHT, no UPnP, no uTP and no WebTorrent; peers come from trackers, from

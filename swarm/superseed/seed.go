@@ -27,19 +27,6 @@ const Every = 100 * time.Millisecond
 const FirstOffers = 4
 
 const (
-	// Offers that are being sent at a time, over all peers: spareOffers times as many as
-	// are on their way when nothing waits for anything else, and leastOffers. Pieces that
-	// are sent side by side are whole, and can be passed on, that much later: one to each
-	// of 64 peers at a time, they would take as long as 64 pieces do. How long an offer
-	// takes if it need not wait, from when it is made until the last of it is sent, is
-	// the least that one of the peer took within briefSpan. (As TCP Vegas goes by the
-	// shortest round trip.)
-	leastOffers = 4
-	spareOffers = 1.5
-	briefSpan   = 5 * time.Second
-	// An offer that nobody asks for makes room for another after askTime; and if nothing
-	// at all is sent for so long, whoever has no offer gets one.
-	askTime = 250 * time.Millisecond
 	// offerPatience is how long a peer may do nothing with an offer, and the least time
 	// it has for all of it.
 	offerPatience = 2500 * time.Millisecond
@@ -47,21 +34,6 @@ const (
 	// while nobody has taken any.
 	slowOffer    = 4
 	slowestOffer = 30 * time.Second
-
-	// A peer gets no second copies if the others will have brought it all it lacks within
-	// soonDone, or one part in soonPart of the time it has been here, up to soonMost; going
-	// by what they brought in the last paceSpan, and unless muchHelp times that is less
-	// than what we could.
-	soonDone = time.Second
-	soonPart = 2
-	soonMost = 10 * time.Second
-	muchHelp = 4
-	paceSpan = 500 * time.Millisecond
-	// A piece is left to the peers while it spreads: for so long after somebody got it, or
-	// was offered it. A peer that gets nothing else waits for that for soonDone at most.
-	spreadTime = 500 * time.Millisecond
-
-	maxOwed = 2048 // requests of one peer that are kept in mind
 )
 
 // A Seed decides which pieces of a torrent are offered to whom; [New] makes one. It and
@@ -85,51 +57,6 @@ type Seed struct {
 	moved time.Time     // when something was sent last
 }
 
-// What a peer knows of a piece.
-type knowledge uint8
-
-const (
-	unaware knowledge = iota // it has not been told
-	offered                  // it was told, and should be fetching
-	passed                   // it was told, and did not fetch it in time
-	owns                     // it has it
-)
-
-// A Peer is a peer, as the super seed knows it; [Seed.Join] makes one.
-type Peer struct {
-	queue []int         // pieces to tell it of
-	wake  chan struct{} // has one element when there is something in queue
-
-	willing bool // it can be told
-	gone    bool
-	knows   []knowledge
-	untold  int     // pieces it is unaware of
-	lacks   int     // pieces it does not have
-	open    []offer // oldest first
-	allowed int     // offers, if nobody else wants any
-
-	announces bool // it has announced a piece since it came
-	quiet     bool // it takes what it is offered and announces nothing
-	idle      bool // it lets offers pass
-	joined    time.Time
-	active    time.Time          // when it last got something from us
-	dealt     time.Time          // when it was last offered something
-	waits     time.Time          // since when for pieces to spread; zero if it does not
-	owed      map[Block]struct{} // requests that are not answered yet
-	gained    pace               // pieces that came from others
-	brief     brief              // the time its offers take
-}
-
-type offer struct {
-	piece int
-	first bool
-	at    time.Time
-	sent  int64
-}
-
-// A Block is what a peer asks for at a time: of a piece, from byte Begin on.
-type Block struct{ Piece, Begin uint32 }
-
 // New returns the super seed of a torrent of so many pieces, of which nobody has any.
 // length says how many bytes a piece has.
 func New(pieces int, length func(piece int) int64) *Seed {
@@ -138,6 +65,15 @@ func New(pieces int, length func(piece int) int64) *Seed {
 		copies: make([]int, pieces), fresh: pieces, failed: make([]bool, pieces), spread: make([]time.Time, pieces),
 	}
 }
+
+// Pieces is how many pieces the torrent has.
+func (s *Seed) Pieces() int { return s.pieces }
+
+// Peers is how many peers have joined and not left.
+func (s *Seed) Peers() int { return len(s.peers) }
+
+// Copies returns for each piece how many peers have it or are on their way to it.
+func (s *Seed) Copies() []int { return slices.Clone(s.copies) }
 
 // Join adds a peer, which lacks everything. It is not offered anything before Begin.
 func (s *Seed) Join(now time.Time) *Peer {
@@ -222,8 +158,8 @@ func (s *Seed) Brought(p *Peer, has func(piece int) bool, now time.Time) {
 	s.offer(p, now)
 }
 
-// Announced notes that p says it has got a piece (BEP 3: have). One that the torrent does
-// not have is ignored.
+// Announced notes that p says it has got a piece (BEP 3: have). It is not negative;
+// one that the torrent does not have is ignored.
 func (s *Seed) Announced(p *Peer, piece int, now time.Time) {
 	if piece < s.pieces {
 		p.announces, p.quiet = true, false
@@ -344,233 +280,4 @@ func (s *Seed) pass(p *Peer, i int, now time.Time) {
 	p.knows[o.piece], p.idle = passed, true
 	s.failed[o.piece] = true
 	s.count(o.piece, -1)
-}
-
-// Pieces is how many pieces the torrent has.
-func (s *Seed) Pieces() int { return s.pieces }
-
-// Peers is how many peers have joined and not left.
-func (s *Seed) Peers() int { return len(s.peers) }
-
-// Copies returns for each piece how many peers have it or are on their way to it.
-func (s *Seed) Copies() []int { return slices.Clone(s.copies) }
-
-// Take returns the pieces that the peer is to be told of, in order, and were not returned
-// before.
-func (p *Peer) Take() []int {
-	queue := p.queue
-	p.queue = nil
-	return queue
-}
-
-// Wake has an element when there may be something to take. It is always the same channel,
-// and is never closed.
-func (p *Peer) Wake() <-chan struct{} { return p.wake }
-
-// Gone reports whether the peer has left.
-func (p *Peer) Gone() bool { return p.gone }
-
-// Lacks is how many pieces the peer does not have.
-func (p *Peer) Lacks() int { return p.lacks }
-
-// Offers is how many offers to the peer are under way.
-func (p *Peer) Offers() int { return len(p.open) }
-
-// A round is what an offer depends on besides the peer it is made to.
-type round struct {
-	wanting int // peers that take what they are offered, and lack something
-	sending int // offers that are being sent, or may be asked for any moment
-	most    int // of those in all
-	each    int // and to each peer
-	pace    float64
-	still   bool // nothing has been sent for a while
-}
-
-func (s *Seed) round(now time.Time) round {
-	r := round{pace: s.taken.rate(now), still: now.Sub(s.moved) >= askTime}
-	var brief time.Duration
-	known := 0
-	for _, p := range s.peers {
-		r.sending += s.sending(p, now)
-		if p.wanting() {
-			r.wanting++
-		}
-		if least := p.brief.least(); least > 0 {
-			brief += least
-			known++
-		}
-	}
-	r.most = leastOffers + int(spareOffers*r.pace*brief.Seconds()/float64(max(1, known)))
-	r.each = max(1, r.most/max(1, r.wanting))
-	return r
-}
-
-func (p *Peer) wanting() bool { return p.willing && p.untold > 0 && !p.idle }
-
-// sending is how many offers p is being sent, or may ask for any moment.
-func (s *Seed) sending(p *Peer, now time.Time) int {
-	n := 0
-	for _, o := range p.open {
-		if o.sent < s.length(o.piece) && (o.sent > 0 || len(p.owed) > 0 || now.Sub(o.at) < askTime) {
-			n++
-		}
-	}
-	return n
-}
-
-// deal offers something to whoever has waited longest for it, after p has got what it was
-// offered, or says so. Peers that have announced a piece before, and those that have not,
-// take turns: the first cannot be kept waiting by a crowd of the others.
-func (s *Seed) deal(p *Peer, now time.Time) {
-	for s.fresh > 0 {
-		r := s.round(now)
-		if r.sending >= r.most {
-			return
-		}
-		var next [2]*Peer
-		for _, o := range s.peers {
-			if !o.wanting() || len(o.open) >= o.allowed || s.sending(o, now) >= r.each {
-				continue
-			}
-			n := &next[0]
-			if o.announces {
-				n = &next[1]
-			}
-			if *n == nil || o.dealt.Before((*n).dealt) {
-				*n = o
-			}
-		}
-		one := next[0]
-		if one == nil || next[1] != nil && !s.proven {
-			one = next[1]
-		}
-		if one == nil || !s.offer(one, now) {
-			break
-		}
-		s.proven = one.announces
-	}
-	s.offer(p, now)
-}
-
-// offer tells p of as many pieces as is right now, and reports whether there are any.
-func (s *Seed) offer(p *Peer, now time.Time) bool {
-	if !p.willing || p.untold == 0 || len(p.open) >= p.allowed {
-		return false
-	}
-	r := s.round(now)
-	others := r.wanting
-	if p.wanting() {
-		others--
-	}
-	told := len(p.queue)
-	for len(p.open) < p.allowed && s.sending(p, now) < r.each && (r.sending < r.most || len(p.open) == 0 && r.still) {
-		piece := s.pick(p, !p.idle || others == 0, r.pace/float64(max(1, r.wanting)), now)
-		if piece < 0 {
-			break
-		}
-		// A piece somebody has let pass already is not waited for again.
-		first := s.copies[piece] == 0 && !s.failed[piece]
-		if first {
-			s.firsts++
-		}
-		if s.moved.IsZero() {
-			s.moved = now
-		}
-		r.sending++
-		s.count(piece, 1)
-		s.spread[piece], p.dealt = now, now
-		p.open = append(p.open, offer{piece: piece, first: first, at: now})
-		p.knows[piece] = offered
-		p.untold--
-		p.queue = append(p.queue, piece)
-	}
-	if len(p.queue) > 0 {
-		select {
-		case p.wake <- struct{}{}:
-		default:
-		}
-	}
-	return len(p.queue) > told
-}
-
-// pick chooses a piece for p, or -1 if it should be offered none now: one that nobody
-// has, if p can be trusted with that; or else the rarest. We bring each peer ours pieces
-// per second.
-func (s *Seed) pick(p *Peer, trusted bool, ours float64, now time.Time) int {
-	if s.fresh > 0 && trusted {
-		for _, piece := range s.order {
-			if s.copies[piece] == 0 && p.knows[piece] == unaware {
-				return piece
-			}
-		}
-	}
-	soon := min(max(soonDone, now.Sub(p.joined)/soonPart), soonMost)
-	theirs := p.gained.rate(now)
-	if s.firsts > 0 || muchHelp*theirs > ours && theirs*soon.Seconds() >= float64(p.lacks) {
-		return -1
-	}
-	patient := p.waits.IsZero() || now.Sub(p.waits) < soonDone
-	best := -1
-	for _, piece := range s.order {
-		switch {
-		case p.knows[piece] != unaware, s.copies[piece] == 0 && !trusted:
-		case best >= 0 && s.copies[piece] >= s.copies[best]:
-		case patient && now.Sub(s.spread[piece]) < spreadTime:
-			if p.waits.IsZero() {
-				p.waits = now
-			}
-		default:
-			best = piece
-		}
-	}
-	return best
-}
-
-// A pace is how often something happened lately.
-type pace struct {
-	since time.Time
-	n     int     // since then
-	last  float64 // per second, in the time before
-}
-
-func (p *pace) add(now time.Time) {
-	p.roll(now)
-	p.n++
-}
-
-// rate is per second.
-func (p *pace) rate(now time.Time) float64 {
-	p.roll(now)
-	return max(p.last, float64(p.n)/paceSpan.Seconds())
-}
-
-func (p *pace) roll(now time.Time) {
-	if over := now.Sub(p.since); over >= paceSpan {
-		p.last = float64(p.n) / over.Seconds()
-		p.n, p.since = 0, now
-	}
-}
-
-// A brief is the least of the durations of late: of a span of [briefSpan] and the one
-// before.
-type brief struct {
-	since     time.Time
-	now, last time.Duration // 0 if there were none
-}
-
-func (b *brief) add(d time.Duration, now time.Time) {
-	if now.Sub(b.since) >= briefSpan {
-		b.last, b.now, b.since = b.now, 0, now
-	}
-	if b.now == 0 || d < b.now {
-		b.now = max(d, 1)
-	}
-}
-
-// least is 0 if there is none.
-func (b *brief) least() time.Duration {
-	if b.now == 0 || b.last > 0 && b.last < b.now {
-		return b.last
-	}
-	return b.now
 }

@@ -1,0 +1,178 @@
+package superseed
+
+import "time"
+
+const (
+	// Offers that are being sent at a time, over all peers: spareOffers times as many as
+	// are on their way when nothing waits for anything else, and leastOffers. Pieces that
+	// are sent side by side are whole, and can be passed on, that much later: one to each
+	// of 64 peers at a time, they would take as long as 64 pieces do. How long an offer
+	// takes if it need not wait, from when it is made until the last of it is sent, is
+	// the least that one of the peer took within briefSpan. (As TCP Vegas goes by the
+	// shortest round trip.)
+	leastOffers = 4
+	spareOffers = 1.5
+	// An offer that nobody asks for makes room for another after askTime; and if nothing
+	// at all is sent for so long, whoever has no offer gets one.
+	askTime = 250 * time.Millisecond
+
+	// A peer gets no second copies if the others will have brought it all it lacks within
+	// soonDone, or one part in soonPart of the time it has been here, up to soonMost; going
+	// by what they brought in the last paceSpan, and unless muchHelp times that is less
+	// than what we could.
+	soonDone = time.Second
+	soonPart = 2
+	soonMost = 10 * time.Second
+	muchHelp = 4
+	// A piece is left to the peers while it spreads: for so long after somebody got it, or
+	// was offered it. A peer that gets nothing else waits for that for soonDone at most.
+	spreadTime = 500 * time.Millisecond
+)
+
+// A round is what an offer depends on besides the peer it is made to.
+type round struct {
+	wanting int // peers that take what they are offered, and lack something
+	sending int // offers that are being sent, or may be asked for any moment
+	most    int // of those in all
+	each    int // and to each peer
+	pace    float64
+	still   bool // nothing has been sent for a while
+}
+
+func (s *Seed) round(now time.Time) round {
+	r := round{pace: s.taken.rate(now), still: now.Sub(s.moved) >= askTime}
+	var brief time.Duration
+	known := 0
+	for _, p := range s.peers {
+		r.sending += s.sending(p, now)
+		if p.wanting() {
+			r.wanting++
+		}
+		if least := p.brief.least(); least > 0 {
+			brief += least
+			known++
+		}
+	}
+	r.most = leastOffers + int(spareOffers*r.pace*brief.Seconds()/float64(max(1, known)))
+	r.each = max(1, r.most/max(1, r.wanting))
+	return r
+}
+
+// sending is how many offers p is being sent, or may ask for any moment.
+func (s *Seed) sending(p *Peer, now time.Time) int {
+	n := 0
+	for _, o := range p.open {
+		if o.sent < s.length(o.piece) && (o.sent > 0 || len(p.owed) > 0 || now.Sub(o.at) < askTime) {
+			n++
+		}
+	}
+	return n
+}
+
+// deal offers something to whoever has waited longest for it, after p has got what it was
+// offered, or says so. Peers that have announced a piece before, and those that have not,
+// take turns: the first cannot be kept waiting by a crowd of the others.
+func (s *Seed) deal(p *Peer, now time.Time) {
+	for s.fresh > 0 {
+		r := s.round(now)
+		if r.sending >= r.most {
+			return
+		}
+		var next [2]*Peer
+		for _, o := range s.peers {
+			if !o.wanting() || len(o.open) >= o.allowed || s.sending(o, now) >= r.each {
+				continue
+			}
+			n := &next[0]
+			if o.announces {
+				n = &next[1]
+			}
+			if *n == nil || o.dealt.Before((*n).dealt) {
+				*n = o
+			}
+		}
+		one := next[0]
+		if one == nil || next[1] != nil && !s.proven {
+			one = next[1]
+		}
+		if one == nil || !s.offer(one, now) {
+			break
+		}
+		s.proven = one.announces
+	}
+	s.offer(p, now)
+}
+
+// offer tells p of as many pieces as is right now, and reports whether there are any.
+func (s *Seed) offer(p *Peer, now time.Time) bool {
+	if !p.willing || p.untold == 0 || len(p.open) >= p.allowed {
+		return false
+	}
+	r := s.round(now)
+	others := r.wanting
+	if p.wanting() {
+		others--
+	}
+	told := len(p.queue)
+	for len(p.open) < p.allowed && s.sending(p, now) < r.each && (r.sending < r.most || len(p.open) == 0 && r.still) {
+		piece := s.pick(p, !p.idle || others == 0, r.pace/float64(max(1, r.wanting)), now)
+		if piece < 0 {
+			break
+		}
+		// A piece somebody has let pass already is not waited for again.
+		first := s.copies[piece] == 0 && !s.failed[piece]
+		if first {
+			s.firsts++
+		}
+		if s.moved.IsZero() {
+			s.moved = now
+		}
+		r.sending++
+		s.count(piece, 1)
+		s.spread[piece], p.dealt = now, now
+		p.open = append(p.open, offer{piece: piece, first: first, at: now})
+		p.knows[piece] = offered
+		p.untold--
+		p.queue = append(p.queue, piece)
+	}
+	if len(p.queue) > 0 {
+		select {
+		case p.wake <- struct{}{}:
+		default:
+		}
+	}
+	return len(p.queue) > told
+}
+
+// pick chooses a piece for p, or -1 if it should be offered none now: one that nobody
+// has, if p can be trusted with that; or else the rarest. We bring each peer ours pieces
+// per second.
+func (s *Seed) pick(p *Peer, trusted bool, ours float64, now time.Time) int {
+	if s.fresh > 0 && trusted {
+		for _, piece := range s.order {
+			if s.copies[piece] == 0 && p.knows[piece] == unaware {
+				return piece
+			}
+		}
+	}
+	soon := min(max(soonDone, now.Sub(p.joined)/soonPart), soonMost)
+	theirs := p.gained.rate(now)
+	if s.firsts > 0 || muchHelp*theirs > ours && theirs*soon.Seconds() >= float64(p.lacks) {
+		return -1
+	}
+	patient := p.waits.IsZero() || now.Sub(p.waits) < soonDone
+	best := -1
+	for _, piece := range s.order {
+		switch {
+		case p.knows[piece] != unaware, s.copies[piece] == 0 && !trusted:
+		case best >= 0 && s.copies[piece] >= s.copies[best]:
+		case patient && now.Sub(s.spread[piece]) < spreadTime:
+			if p.waits.IsZero() {
+				p.waits = now
+			}
+		default:
+			best = piece
+		}
+	}
+	return best
+}
