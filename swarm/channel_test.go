@@ -3,6 +3,7 @@ package swarm_test
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -93,8 +94,12 @@ func TestNewsSpreads(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.check(t, dst)
-			if n := line[0].ch.Neighbours(); len(n) == 0 || n[0].Have.Order.Sequence == 0 || (n[0].Member != "") != (r.name == "keyed") {
-				t.Errorf("neighbours %+v", n)
+			told := func(n swarm.Neighbour) bool { return n.Have.Order.Sequence > 0 }
+			eventually(t, "a neighbour says what it has", func() bool { return slices.ContainsFunc(line[0].ch.Neighbours(), told) })
+			for _, n := range line[0].ch.Neighbours() {
+				if told(n) && (n.Member != "") != (r.name == "keyed") {
+					t.Errorf("neighbour %+v", n)
+				}
 			}
 		})
 	}
