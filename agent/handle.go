@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
-	"time"
 
 	"shoal/agent/apply"
 	"shoal/agent/state"
@@ -32,7 +31,7 @@ type Handle interface {
 // Connect returns the agent that runs on cfg's state directory, or, when none does, one
 // that works on it under its lock until it is closed.
 func Connect(ctx context.Context, cfg Config) (Handle, error) {
-	for began := time.Now(); ; {
+	return patiently(ctx, startingFor, func() (Handle, error) {
 		client, err := control.Dial(ctx, cfg.StateDir, "agent")
 		if err == nil {
 			return remote{client}, nil
@@ -41,26 +40,16 @@ func Connect(ctx context.Context, cfg Config) (Handle, error) {
 			return nil, err
 		}
 		a, err := Open(ctx, cfg)
-		if err == nil {
-			// No command leaves a recovery half way: every try counts.
-			if err := a.recovered(ctx); err != nil {
-				return nil, errors.Join(err, a.Close())
-			}
-			return a, nil
-		}
-		if !errors.Is(err, fault.Locked) || time.Since(began) > startingFor {
+		if err != nil {
 			return nil, err
 		}
-		select { // it may be an agent that has begun and does not listen yet
-		case <-time.After(startingFor / 20):
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		// No command leaves a recovery half way: every try counts.
+		if err := a.recovered(ctx); err != nil {
+			return nil, errors.Join(err, a.Close())
 		}
-	}
+		return a, nil
+	})
 }
-
-// startingFor is how long the holder of the lock may take to listen for commands.
-const startingFor = 2 * time.Second
 
 // Serving implements [Handle].
 func (a *Agent) Serving() bool { return a.serving.Load() }
@@ -128,6 +117,10 @@ func (r remote) Report(ctx context.Context) (json.RawMessage, error) {
 
 // CurrentStatus is the running agent's status, else how things were when one last ran.
 func CurrentStatus(ctx context.Context, cfg Config) (*Status, error) {
+	return patiently(ctx, startingFor, func() (*Status, error) { return currentStatus(ctx, cfg) })
+}
+
+func currentStatus(ctx context.Context, cfg Config) (*Status, error) {
 	client, err := control.Dial(ctx, cfg.StateDir, "agent")
 	if err == nil {
 		var s Status

@@ -122,10 +122,8 @@ func TestLongWebDemo(t *testing.T) {
 			return c.Open && !e.Open && c.Healthy == "0/1" && e.Healthy == "0/2"
 		}},
 		{"wave 2 opens", func(c, e row) bool { return c.Open && e.Open && c.Healthy == "1/1" }},
-		// The demo goes on when every machine has it, which may be before the last one has
-		// reported so; TestLongWebWaves sees a wave to its end.
-		{"wave 2 fills", func(c, e row) bool {
-			return c.Open && e.Open && c.Healthy == "1/1" && (e.Healthy == "1/2" || e.Healthy == "2/2")
+		{"everyone has it", func(c, e row) bool {
+			return c.Open && e.Open && c.Healthy == "1/1" && e.Healthy == "2/2"
 		}},
 		{"the next one is held at the canary", func(c, e row) bool { return c.Open && !e.Open && c.Healthy == "0/1" && e.Healthy == "0/2" }},
 	}

@@ -141,6 +141,28 @@ func TestNothingToRecover(t *testing.T) {
 	}
 }
 
+// A command that is at work when an agent starts must not keep the start from being counted.
+func TestStartIsCountedAfterACommand(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	path := filepath.Join(t.TempDir(), "shoal")
+	write(t, path, "one", 0o755)
+	p, err := At(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "apply"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s, err := state.Open(dir, filepath.Join(dir, "anchor.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(4*busyPause, func() { s.Close() })
+	if back, err := Start(dir, p); back || err != nil {
+		t.Errorf("%v, %v", back, err)
+	}
+}
+
 func TestGuard(t *testing.T) {
 	dir := t.TempDir()
 	program := filepath.Join(dir, "shoal")

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"shoal/internal/control"
+	"shoal/publisher/rollout"
 )
 
 // audienceBound is how long the new version waits for a page that was opened, so that
@@ -103,6 +105,25 @@ func (f *fleet) audience(ctx context.Context) error {
 		return err
 	}
 	return nil // nobody looks; they can do so later
+}
+
+// seen waits, for somebody who looks at the page, until every machine has reported there
+// that it has the new version: reports follow what happened by a few seconds.
+func (f *fleet) seen(ctx context.Context) error {
+	var last rollout.Count
+	err := until(ctx, bound, func() (bool, error) {
+		if !f.opened() {
+			return true, nil
+		}
+		var s rollout.Status
+		err := f.must(ctx, &s, nil, "--config", f.publisher.config, "rollout", "status")
+		last = s.Total
+		return err == nil && s.Counted && last.Healthy == last.Target, err
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for the machines' reports (%d of %d): %w", last.Healthy, last.Target, err)
+	}
+	return nil
 }
 
 // watchers is how many browsers follow the fleet page.

@@ -75,7 +75,10 @@ func (f *fleet) update(ctx context.Context) error {
 		}
 	}
 	f.result.Seconds = round(f.last.Seconds(), 2)
-	return f.count(ctx)
+	if err := f.count(ctx); err != nil {
+		return err
+	}
+	return f.seen(ctx)
 }
 
 func names(on []*machine) []string {

@@ -37,7 +37,7 @@ that does not stay up, or could not install another update, is put back.`,
 			}
 			ctx, end := install.Attach(cmd.Context())
 			defer end()
-			a, err := agent.Open(ctx, cfg)
+			a, err := agent.OpenToRun(ctx, cfg)
 			if err != nil {
 				return err
 			}
