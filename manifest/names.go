@@ -170,6 +170,10 @@ func windowsDevice(s string) bool {
 	return len(base) == 4 && (base[:3] == "com" || base[:3] == "lpt") && '0' <= base[3] && base[3] <= '9'
 }
 
+// ValidReason reports whether s may be the reason that a beacon or a manifest gives: one
+// line of at most 256 bytes that prints as it is.
+func ValidReason(s string) bool { return validText(s, maxText, false) }
+
 // validText reports whether s is free text of at most max bytes that a terminal and a
 // web page show as it is: no control characters (newline only where lines is set), no
 // line separators, and nothing that turns the direction of the text.

@@ -379,8 +379,11 @@ type Done struct {
 // Do does what a person says, at once. Codes: usage, policy where there is nothing to
 // steer, held for a promotion of what is held or paused.
 func (c *Controller) Do(ctx context.Context, cmd Command) (*Done, error) {
-	if len(cmd.Reason) > maxReason {
-		return nil, fault.New(fault.Usage, "the reason has %d bytes, at most %d are wanted", len(cmd.Reason), maxReason)
+	// What is written down is in every beacon from then on: one that no beacon can say would
+	// keep all of them from being signed, this hold and whatever comes after it.
+	if !manifest.ValidReason(cmd.Reason) {
+		return nil, fault.New(fault.Usage, "the reason is not one line of at most %d bytes that print; it has %d", maxReason, len(cmd.Reason)).
+			Line("It is signed, and shown on every machine. Nothing was changed.")
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

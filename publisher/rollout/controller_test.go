@@ -256,6 +256,27 @@ func TestControllerHoldsAndAPersonResumes(t *testing.T) {
 	})
 }
 
+// A reason that no beacon can say is refused before anything is written down, so that the
+// brake still works.
+func TestReasonThatNoBeaconCanSay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		c, stop := s.run()
+		defer stop()
+		pass(DefaultEvery)
+		for _, reason := range []string{"two\nlines", "\x1b[31mred", "turned \u202eround", "bad \xff", strings.Repeat("x", 257)} {
+			if _, err := c.Do(t.Context(), Command{Channel: stable, Action: Halt, Reason: reason}); fault.CodeOf(err) != fault.Usage {
+				t.Errorf("%q: %v, want %s", reason, err, fault.Usage)
+			}
+		}
+		s.wants(0, false)
+		if _, err := c.Do(t.Context(), Command{Channel: stable, Action: Halt, Reason: "it crashes"}); err != nil {
+			t.Fatal(err)
+		}
+		s.wants(0, true)
+	})
+}
+
 // When the controller is gone, what is shut stays shut, and what was open shuts.
 func TestWithoutAControllerTheGatesShut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
