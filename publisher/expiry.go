@@ -11,8 +11,9 @@ import (
 
 const expiryEvery = time.Hour // between two looks at the dates
 
-// expirySteps are how long before a document runs out people are told, once each.
-var expirySteps = []time.Duration{1 * day, 7 * day, 14 * day, 30 * day}
+// expirySteps are how long before a document runs out people are told, once each; 0 is when
+// it has.
+var expirySteps = []time.Duration{0, 1 * day, 7 * day, 14 * day, 30 * day}
 
 const day = 24 * time.Hour
 

@@ -27,7 +27,8 @@ func TestExpiryIsToldInTime(t *testing.T) {
 		{7 * day, "in 7 d"},
 		{7*day - time.Hour, ""},
 		{time.Hour, "in 0 d"},
-		{-time.Hour, ""},
+		{-time.Hour, "ran out of date"},
+		{-2 * day, ""},
 	} {
 		f.now = expires.Add(-step.left)
 		reports, err := p.openReports() // anew each time

@@ -150,13 +150,13 @@ func (s *Store) editAllowed(add []keys.PublicKey, gone map[keys.ID]bool) error {
 	return s.readAllowed()
 }
 
-// Approve makes the reports of machines count from now on, named by id, host or the
-// beginning of an id; all that are waiting for it, if pending is set. It returns those
-// that were not approved before.
+// Approve makes the reports of machines count from now on, named by their ids or eight or
+// more letters from the beginning of one, and never by what they call themselves; all that
+// are waiting for it, if pending is set. It returns those that were not approved before.
 func (s *Store) Approve(_ context.Context, names []string, pending bool) ([]*Agent, error) {
 	var chosen []*Agent
 	for _, name := range names {
-		a, err := s.find(name)
+		a, err := s.findKey(name)
 		if err != nil {
 			return nil, err
 		}
@@ -231,7 +231,7 @@ func (s *Store) Label(ctx context.Context, name string, notes []manifest.Label) 
 	return view, b.written(ctx)
 }
 
-// Forget removes machines, named as in [Store.Approve], and their approval.
+// Forget removes machines, named as in [Store.Find], and their approval.
 func (s *Store) Forget(ctx context.Context, names []string) ([]*Agent, error) {
 	var gone []*Agent
 	ids := map[keys.ID]bool{}

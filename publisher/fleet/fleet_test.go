@@ -119,7 +119,11 @@ func (w *world) hears(name string, change ...func(*manifest.Report)) {
 
 func (w *world) approve(names ...string) {
 	w.t.Helper()
-	if _, err := w.Approve(w.t.Context(), names, false); err != nil {
+	var ids []string
+	for _, name := range names {
+		ids = append(ids, string(w.f.Key(name).Public().ID()))
+	}
+	if _, err := w.Approve(w.t.Context(), ids, false); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -498,6 +502,39 @@ func TestPeopleApproveLabelAndForget(t *testing.T) {
 	}
 	os.Remove(path)
 	w.open()
+}
+
+// What a machine calls itself, be it another's id, never makes it count.
+func TestOnlyAKeyIsApproved(t *testing.T) {
+	w := newWorld(t)
+	id := func(name string) string { return string(w.f.Key(name).Public().ID()) }
+	w.hears("pos-1")
+	w.hears("impostor", func(r *manifest.Report) { r.Host = id("pos-2") })
+	refused := func(name string, want fault.Code) {
+		t.Helper()
+		if got, err := w.Approve(t.Context(), []string{name}, false); fault.CodeOf(err) != want {
+			t.Errorf("%q: %v, %v, want %s", name, got, err, want)
+		}
+	}
+	refused("pos-1", fault.Usage)
+	refused(id("pos-2"), fault.Usage) // it has not reported yet: only the impostor has that name
+	refused(id("pos-1")[:len("SHA256:")+4], fault.Usage)
+	refused("SHA256:", fault.NotFound)
+	refused("", fault.NotFound)
+	if sum, err := w.Summary(t.Context()); err != nil || sum.Agents != 0 {
+		t.Errorf("%+v, %v", sum, err)
+	}
+	w.hears("pos-2")
+	for _, name := range []string{id("pos-1")[:len("SHA256:")+8], strings.TrimPrefix(id("pos-2"), "SHA256:")} {
+		if got, err := w.Approve(t.Context(), []string{name}, false); err != nil || len(got) != 1 {
+			t.Errorf("%q: %v, %v", name, got, err)
+		}
+	}
+	for name, want := range map[string]bool{"pos-1": true, "pos-2": true, "impostor": false} {
+		if a, err := w.Find(t.Context(), id(name)); err != nil || a.Approved != want {
+			t.Errorf("%s: %+v, %v", name, a, err)
+		}
+	}
 }
 
 func TestMembersCountWhereThePublisherSaysSo(t *testing.T) {

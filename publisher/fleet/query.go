@@ -121,11 +121,63 @@ func (s *Store) find(name string) (*Agent, error) {
 	case len(fits) == 0:
 		return nil, unknown(name)
 	}
+	return nil, several(fits, name)
+}
+
+func several(fits []*Agent, name string) error {
 	e := fault.New(fault.Usage, "%d machines are meant by %q", len(fits), name)
-	for _, a := range fits[:min(len(fits), 5)] {
+	return listed(e, fits).Do("name one by its id")
+}
+
+// listed adds a few machines to what a person is told.
+func listed(e *fault.Error, machines []*Agent) *fault.Error {
+	for _, a := range machines[:min(len(machines), 5)] {
 		e.Line("%s  %s", a.ID, a.Report.Host)
 	}
-	return nil, e.Do("name one by its id")
+	return e
+}
+
+const (
+	idPrefix = "SHA256:"
+	// leastOfID is how much of an id, in letters of six bits behind the prefix, names a
+	// machine that is to count: nobody finds a key whose id begins so, too.
+	leastOfID = 8
+)
+
+// findKey returns the machine meant by its id, or by the beginning of it. A host is no name
+// here: whoever has a key can call itself anything, also what another's id is. The codes
+// are those of [Store.Find].
+func (s *Store) findKey(name string) (*Agent, error) {
+	now := s.now()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if a := s.agents[keys.ID(name)]; a != nil {
+		return s.view(a, now), nil
+	}
+	begins := strings.TrimPrefix(name, idPrefix)
+	var fits, hosts []*Agent
+	for _, id := range s.ids {
+		a := s.agents[id]
+		switch {
+		case begins != "" && strings.HasPrefix(string(id), idPrefix+begins):
+			fits = append(fits, s.view(a, now))
+		case name != "" && a.Report.Host == name:
+			hosts = append(hosts, s.view(a, now))
+		}
+	}
+	switch {
+	case len(fits) == 1 && len(begins) >= leastOfID:
+		return fits[0], nil
+	case len(fits) == 1:
+		return nil, listed(fault.New(fault.Usage, "%q is too little of an id: %d letters behind %s are wanted", name, leastOfID, idPrefix), fits).
+			Line("Another's id may begin so, too. Nothing was changed.")
+	case len(fits) > 1:
+		return nil, several(fits, name)
+	case len(hosts) > 0:
+		return nil, listed(fault.New(fault.Usage, "%q is what a machine calls itself, and no id: any machine can", name), hosts).
+			Line("Nothing was changed.").Do("compare the id with what shoal agent status shows on the machine, and approve that")
+	}
+	return nil, unknown(name)
 }
 
 // Summary is the fleet in numbers. Only approved machines count, but in Unapproved.

@@ -15,12 +15,13 @@ import (
 func newApproveCmd(c *cli.CLI) *cobra.Command {
 	var pending bool
 	cmd := &cobra.Command{
-		Use:   "approve ID|HOST... | --pending",
+		Use:   "approve ID... | --pending",
 		Short: "Let machines count: in gates, brakes and numbers",
 		Example: `  shoal fleet approve SHA256:3kVxTnO8
   shoal fleet approve --pending --yes`,
-		Long: `A host is what a machine says of itself, and its id is the fingerprint of its key: shoal agent status shows
-the id on the machine. Approved keys are kept in agents.allow in the store, which can be edited.`,
+		Long: `A machine is named by its id, the fingerprint of its key, or by eight or more letters of it: shoal agent status
+shows it on the machine. A host will not do, since any machine can call itself so. Approved keys are kept in
+agents.allow in the store, which can be edited.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if pending == (len(args) > 0) {
 				return cli.Usagef("name machines, or --pending for all that wait")
