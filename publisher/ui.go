@@ -84,7 +84,7 @@ func (p *Publisher) openUI(ctx context.Context, s *server, steering *rollout.Con
 		names = append(names, cert.Leaf.DNSNames...)
 	}
 	u := &ui{cert: cert, handlers: true}
-	u.guard, err = access.New(access.Config{TokensFile: p.cfg.UI.TokensFile, Keyed: s.keyed, Names: names, Port: s.http.Port(), Clock: p.now})
+	u.guard, err = access.New(access.Config{TokensFile: p.cfg.UI.TokensFile, Keyed: s.keyed, Names: names, Port: s.http.Port(), Clock: p.now, Logger: p.log})
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func (p *Publisher) newView(s *server, steering *rollout.Controller) (*view.View
 		},
 		Given:  func() view.Given { return view.Given{Swarm: s.node.Stats().Given.Sum(), HTTP: s.files.Given()} },
 		Copies: func(h manifest.Infohash) []int { return s.node.Copies(h) },
-		Clock:  p.now, Started: s.started, Version: p.cfg.UI.Version,
+		Clock:  p.now, Started: s.started, Version: p.cfg.UI.Version, Open: !s.keyed || s.openData,
 	}), nil
 }
 

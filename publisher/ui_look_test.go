@@ -115,6 +115,8 @@ func TestCertificateForBrowsers(t *testing.T) {
 		{"/", "page.acme.lan:7800", testViewer, 200},
 		{"/", "page.acme.lan:7800", "", 401},
 		{"/", "other.acme.lan", testViewer, 421},
+		{"/", "x.people.acme.lan:7800", testViewer, 200},
+		{"/", "a.b.people.acme.lan:7800", testViewer, 421},
 		{"/" + tree.Root(1), "page.acme.lan", testOperator, 403}, // what is for machines takes the fleet's
 		{"/announce", "page.acme.lan", testOperator, 403},
 	} {

@@ -319,6 +319,9 @@ func TestWhoMayLookAndDo(t *testing.T) {
 			if row.status == 421 && strings.Contains(body, "acme") || row.status == 401 && strings.Contains(body, "sha256:") {
 				t.Errorf("it tells a stranger: %.300s", body)
 			}
+			if row.name == "foreign-host" && !strings.Contains(body, "serve.public_url") {
+				t.Errorf("it does not say what to do: %q", body)
+			}
 			if row.status >= 400 && strings.HasPrefix(row.path, "/api/") && r.Header.Get("Content-Type") != "application/problem+json" {
 				t.Errorf("it is a %s: %.200s", r.Header.Get("Content-Type"), body)
 			}
@@ -345,6 +348,32 @@ func TestWhoMayLookAndDo(t *testing.T) {
 	}
 }
 
+// Whoever logged in can log out, who only looks too.
+func TestAViewerLogsOut(t *testing.T) {
+	w := watch(t, newFleet(t, 1, "release-1@acme"))
+	viewer := w.browser(testViewer)
+	u, err := url.Parse(w.url("/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cookie := viewer.Jar.Cookies(u)[0].String()
+	elsewhere := func() int {
+		r, _ := w.request("/", "", "X-Forwarded-For", "10.0.0.9", "Cookie", cookie)
+		return r.StatusCode
+	}
+	if got := elsewhere(); got != http.StatusOK {
+		t.Fatalf("logged in: %d", got)
+	}
+	res, err := viewer.PostForm(w.url("/logout"), url.Values{"csrf": {csrf(t, mustGet(t, viewer, w.url("/")))}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if got := elsewhere(); got != http.StatusUnauthorized || res.Request.URL.Path != "/login" {
+		t.Errorf("logged out, at %s: %d", res.Request.URL, got)
+	}
+}
+
 // In a fleet with a key a page takes a token, whatever certificate a browser has, and is
 // there over plain HTTP for this machine alone.
 func TestPageOfAFleetWithAKey(t *testing.T) {
@@ -368,6 +397,10 @@ func TestPageOfAFleetWithAKey(t *testing.T) {
 	}
 	if r, _ := w.request("/api/v1/overview", "", bearer(testViewer)...); r.StatusCode != http.StatusOK {
 		t.Errorf("with a token: %s", r.Status)
+	}
+	// What a browser would be refused is no link.
+	if _, b := w.request("/releases", "", bearer(testViewer)...); strings.Contains(b, `href="/data/`) || strings.Contains(b, ".torrent") || !strings.Contains(b, "shoal fetch acme/stable --platform linux/amd64") {
+		t.Errorf("the releases: %s", b)
 	}
 	if r, b := w.request("/api/v1/status", "", bearer(testOperator)...); r.StatusCode != http.StatusForbidden || b != "" {
 		t.Errorf("what is for machines is %s", r.Status)
@@ -528,6 +561,21 @@ func TestAgentsInPages(t *testing.T) {
 	}
 	if len(seen) != 25 {
 		t.Errorf("%d machines", len(seen))
+	}
+}
+
+// The gates of a channel whose beacon nobody renews are shut, and a number says so.
+func TestMetricsOfABeaconThatRanOut(t *testing.T) {
+	f := newFleet(t, 1, "release-1@acme")
+	beacon := keystest.New(t, "beacon-1@acme")
+	f.nextRoot(func(r *manifest.Root) {
+		f.addKey(beacon)
+		r.Channels[0].Beacon, r.Channels[0].StaleAfter = new(role(1, []keys.Signer{beacon})), DefaultStaleAfter
+	})
+	f.publish("1.0.0", "content")
+	w := watch(t, f)
+	if _, body := w.request("/metrics", ""); !strings.Contains(body, "\nshoal_beacon_expiry_timestamp_seconds{channel=\"acme/stable\"} 0\n") {
+		t.Errorf("%s", body)
 	}
 }
 

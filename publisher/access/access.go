@@ -16,6 +16,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -63,12 +64,14 @@ type Config struct {
 	// Keyed says that the fleet has a key: then this machine's users need a token too.
 	Keyed bool
 	// Names are the host names, without ports, under which the publisher is known besides
-	// its addresses and localhost.
+	// its addresses and localhost; as in certificates, "*.acme.lan" is any one label there.
 	Names []string
 	// Port tells cookies of publishers on one machine apart.
 	Port uint16
 	// Clock is the time source. If nil, it is time.Now.
 	Clock func() time.Time
+	// Logger receives why the file of tokens is no good any more. If nil, nothing is logged.
+	Logger *slog.Logger
 }
 
 // Guard knows who may come in. Its methods may be called concurrently.
@@ -118,7 +121,7 @@ func New(cfg Config) (*Guard, error) {
 	}
 	rand.Read(g.key[:]) // never fails
 	var err error
-	g.tokens, err = openTokens(cfg.TokensFile)
+	g.tokens, err = openTokens(cfg.TokensFile, cfg.Logger)
 	return g, err
 }
 
@@ -130,7 +133,17 @@ func (g *Guard) Host(r *http.Request) bool {
 	if _, err := netip.ParseAddr(host); err == nil || host == "localhost" {
 		return true
 	}
-	return host != "" && slices.ContainsFunc(g.cfg.Names, func(n string) bool { return strings.EqualFold(n, host) })
+	return host != "" && slices.ContainsFunc(g.cfg.Names, func(n string) bool { return named(n, host) })
+}
+
+// named reports whether name is host's. In the names of certificates "*" stands for a whole
+// first label (RFC 9525, 6.3).
+func named(name, host string) bool {
+	if rest, wild := strings.CutPrefix(name, "*."); wild {
+		label, behind, ok := strings.Cut(host, ".")
+		return ok && label != "" && strings.EqualFold(rest, behind)
+	}
+	return strings.EqualFold(name, host)
 }
 
 // hostOf is the host of "host" or "host:port".
@@ -142,8 +155,10 @@ func hostOf(hostport string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 }
 
-// viaProxy are headers that proxies add.
-var viaProxy = []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Via"}
+// viaProxy are headers that proxies add, beside all that begin with forwarded.
+var viaProxy = []string{"Forwarded", "X-Real-Ip", "Via", "Cf-Connecting-Ip", "True-Client-Ip"}
+
+const forwarded = "X-Forwarded-"
 
 // local reports whether the request comes straight from a user of this machine.
 func local(r *http.Request) bool {
@@ -151,8 +166,13 @@ func local(r *http.Request) bool {
 	if err != nil || !from.Addr().Unmap().IsLoopback() {
 		return false
 	}
-	for _, h := range viaProxy {
-		if len(r.Header.Values(h)) > 0 {
+	// HTTP/1.0 is what nginx speaks to what is behind it, with our address for the host and
+	// no header of its own, where it is not told otherwise. No browser speaks it.
+	if !r.ProtoAtLeast(1, 1) {
+		return false
+	}
+	for h := range r.Header {
+		if strings.HasPrefix(h, forwarded) || slices.Contains(viaProxy, h) {
 			return false
 		}
 	}

@@ -1,6 +1,8 @@
 package access
 
 import (
+	"bytes"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -32,7 +34,7 @@ func guard(t *testing.T, change ...func(*Config)) *Guard {
 	t.Helper()
 	cfg := Config{
 		TokensFile: tokensFile(t, "# who\nviewer grafana "+viewerToken+"\noperator me "+operatorToken+"\n"),
-		Names:      []string{"updates.acme.lan"}, Port: 7800,
+		Names:      []string{"updates.acme.lan", "*.people.acme.lan"}, Port: 7800,
 	}
 	for _, c := range change {
 		c(&cfg)
@@ -77,10 +79,16 @@ func TestWhoIsWho(t *testing.T) {
 		{"proxy-forwarded", "127.0.0.1", "127.0.0.1:7800", []string{"Forwarded", "for=10.1.2.3"}, Nobody, Nobody},
 		{"proxy-x-forwarded-for", "127.0.0.1", "127.0.0.1:7800", []string{"X-Forwarded-For", "10.1.2.3"}, Nobody, Nobody},
 		{"proxy-empty-header", "127.0.0.1", "127.0.0.1:7800", []string{"X-Forwarded-For", ""}, Nobody, Nobody},
+		{"proxy-another-forwarded", "127.0.0.1", "127.0.0.1:7800", []string{"X-Forwarded-Server", "front"}, Nobody, Nobody},
+		{"proxy-tunnel", "127.0.0.1", "127.0.0.1:7800", []string{"CF-Connecting-IP", "10.1.2.3"}, Nobody, Nobody},
 		{"proxy-via", "127.0.0.1", "127.0.0.1:7800", []string{"Via", "1.1 squid"}, Nobody, Nobody},
 		{"proxy-with-a-token", "127.0.0.1", "127.0.0.1:7800", append(bearer(operatorToken), "Forwarded", "for=10.1.2.3"), Operator, Operator},
 		{"viewer", "10.1.2.3", "updates.acme.lan:7800", bearer(viewerToken), Viewer, Viewer},
 		{"operator", "10.1.2.3", "Updates.Acme.LAN", bearer(operatorToken), Operator, Operator},
+		{"viewer-by-a-name-of-a-wildcard", "10.1.2.3", "Fleet.People.acme.lan:7800", bearer(viewerToken), Viewer, Viewer},
+		{"wildcard-is-one-label", "10.1.2.3", "a.b.people.acme.lan", bearer(viewerToken), Nobody, Nobody},
+		{"wildcard-is-a-label", "10.1.2.3", "people.acme.lan", bearer(viewerToken), Nobody, Nobody},
+		{"wildcard-is-a-whole-label", "10.1.2.3", ".people.acme.lan", bearer(viewerToken), Nobody, Nobody},
 		{"wrong-token-from-loopback", "127.0.0.1", "127.0.0.1:7800", bearer(viewerToken + "x"), Nobody, Nobody},
 		{"another-scheme", "127.0.0.1", "127.0.0.1:7800", []string{"Authorization", "Basic " + operatorToken}, Nobody, Nobody},
 		{"made-up-cookie", "10.1.2.3", "10.0.0.1:7800", []string{"Cookie", "shoal-7800=AAAAAAAAAAAAAAAA"}, Nobody, Nobody},
@@ -94,6 +102,20 @@ func TestWhoIsWho(t *testing.T) {
 				t.Errorf("in a fleet with a key: %s, want %s", got, row.keyed)
 			}
 		})
+	}
+}
+
+// A proxy on this host that is told nothing: nginx speaks HTTP/1.0 then, by our address.
+func TestProxyThatSaysNothing(t *testing.T) {
+	g := guard(t)
+	r := request("127.0.0.1", "127.0.0.1:7800")
+	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.0", 1, 0
+	if v := g.Who(r); v.Role != Nobody {
+		t.Errorf("without a token: %s", v.Role)
+	}
+	r.Header.Set("Authorization", "Bearer "+viewerToken)
+	if v := g.Who(r); v.Role != Viewer {
+		t.Errorf("with a viewer's: %s", v.Role)
 	}
 }
 
@@ -153,7 +175,8 @@ func TestLogin(t *testing.T) {
 }
 
 func TestTokenThatIsTakenAwayEndsItsSessions(t *testing.T) {
-	g := guard(t)
+	var log bytes.Buffer
+	g := guard(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 	r, _ := login(t, g, operatorToken)
 	if err := os.WriteFile(g.cfg.TokensFile, []byte("viewer me "+operatorToken+"\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -165,9 +188,21 @@ func TestTokenThatIsTakenAwayEndsItsSessions(t *testing.T) {
 	if err := os.WriteFile(g.cfg.TokensFile, []byte("what is this\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	for range 2 {
+		g.tokens.looked = time.Time{}
+		if v := g.Who(r); v.Role != Nobody {
+			t.Errorf("with a file that is no good: %+v", v)
+		}
+	}
+	if said := log.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, "line 1: the role is") || strings.Contains(said, operatorToken) {
+		t.Errorf("the log says %q", said)
+	}
+	if err := os.WriteFile(g.cfg.TokensFile, []byte("operator me "+operatorToken+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	g.tokens.looked = time.Time{}
-	if v := g.Who(r); v.Role != Nobody {
-		t.Errorf("with a file that is no good: %+v", v)
+	if v := g.Who(r); v.Role != Operator {
+		t.Errorf("with a good file again: %+v", v)
 	}
 }
 

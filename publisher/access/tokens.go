@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"runtime"
 	"strings"
@@ -31,16 +32,21 @@ type token struct {
 // tokens are those of a file.
 type tokens struct {
 	path string
+	log  *slog.Logger
 
-	mu     sync.Mutex // guards what follows
-	all    map[[sha256.Size]byte]token
-	size   int64
-	mtime  time.Time
-	looked time.Time
+	mu      sync.Mutex // guards what follows
+	all     map[[sha256.Size]byte]token
+	size    int64
+	mtime   time.Time
+	looked  time.Time
+	trouble string // with the file, told once
 }
 
-func openTokens(path string) (*tokens, error) {
-	t := &tokens{path: path}
+func openTokens(path string, log *slog.Logger) (*tokens, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	t := &tokens{path: path, log: log}
 	if path == "" {
 		return t, nil
 	}
@@ -52,7 +58,14 @@ func (t *tokens) find(sum [sha256.Size]byte) (token, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.path != "" && time.Since(t.looked) > lookAgain {
-		if err := t.read(); err != nil {
+		switch err := t.read(); {
+		case err == nil:
+			t.trouble = ""
+		case err.Error() != t.trouble:
+			t.trouble = err.Error()
+			t.log.Error("nobody is let in by a token", "err", err)
+			fallthrough
+		default:
 			t.all = nil // a file that nobody understands lets nobody in
 		}
 	}

@@ -71,7 +71,7 @@ var (
 	blocked   = numbers.Desc("update_blocked", "Apps of approved machines that are not healthy, by the reason.", "channel", "code")
 	expiry    = numbers.Desc("manifest_expiry_timestamp_seconds", "When a channel's manifest runs out of date.", "channel")
 	rootEnd   = numbers.Desc("root_expiry_timestamp_seconds", "When the root runs out of date.")
-	beaconEnd = numbers.Desc("beacon_expiry_timestamp_seconds", "When a channel's beacon runs out.", "channel")
+	beaconEnd = numbers.Desc("beacon_expiry_timestamp_seconds", "When a channel's beacon runs out; 0 when it has, or there is none.", "channel")
 	reports   = numbers.Desc("reports_total", "Reports, by what became of them.", "result")
 )
 
@@ -138,8 +138,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(expiry, seconds(st.Expires), name)
 		gauge(hold, numbers.Truth(st.Hold), name)
 		gauge(paused, numbers.Truth(st.Paused), name)
-		if st.Beacon != nil {
-			gauge(beaconEnd, seconds(st.Beacon.Expires), name)
+		if st.Gated { // also when there is no fresh one: who waits for an alarm needs the number
+			var end time.Time
+			if st.Beacon != nil {
+				end = st.Beacon.Expires
+			}
+			gauge(beaconEnd, seconds(end), name)
 		}
 		for j := range st.Waves {
 			w := &st.Waves[j]

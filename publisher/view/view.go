@@ -27,7 +27,7 @@ const (
 	samples    = 150 // five minutes
 )
 
-// Source is a publisher that serves. All members must be set.
+// Source is a publisher that serves. All members but Open must be set.
 type Source struct {
 	Fleet *fleet.Store
 	ID    manifest.FleetID
@@ -49,6 +49,8 @@ type Source struct {
 	// Started is when the publisher began to serve.
 	Started time.Time
 	Version string // of the program
+	// Open says that a browser can read the tree: it is not for the fleet's machines alone.
+	Open bool
 }
 
 // View is what is to be seen of a Source. Its methods may be called concurrently.

@@ -139,7 +139,8 @@ func (s *Web) releases(r *http.Request) (page, error) {
 		Releases []view.Release
 		Next     string
 		Later    bool // than the newest
-	}{found.Releases, next, after != ""}}, nil
+		Links    bool // a browser can follow them
+	}{found.Releases, next, after != "", s.cfg.View.Open}}, nil
 }
 
 func (s *Web) swarm(r *http.Request) (page, error) {

@@ -122,7 +122,9 @@ func (s *Web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-cache, private")
 	h.Set("Vary", "Cookie, Authorization")
 	if !s.cfg.Guard.Host(r) {
-		w.WriteHeader(http.StatusMisdirectedRequest) // and nothing for a page elsewhere to read
+		// Nothing of the fleet is for a page elsewhere to read.
+		http.Error(w, "This publisher is not known by the name in the address. Open it by its address, or name it in publisher.yaml: serve.public_url, or a certificate in ui.cert.",
+			http.StatusMisdirectedRequest)
 		return
 	}
 	if f, ok := s.files[r.URL.Path]; ok && r.Method != http.MethodPost {
@@ -200,7 +202,7 @@ func (s *Web) show(w http.ResponseWriter, r *http.Request, who access.Visitor) {
 // render draws a page whole before any of it is sent.
 func (s *Web) render(w http.ResponseWriter, r *http.Request, who access.Visitor, status int, p page) {
 	p.Who, p.Operator = who, who.Role >= access.Operator && who.Cookie
-	if p.Operator || p.Name == "login" {
+	if who.Cookie || p.Name == "login" {
 		p.CSRF = s.cfg.Guard.Form(w, r)
 	}
 	if who.Role >= access.Viewer {
