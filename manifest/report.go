@@ -260,9 +260,16 @@ func parseReport(payload []byte, doc string) (*Report, error) {
 		r.Labels = append(r.Labels, label)
 		f.up(in)
 	}
+	seen := make(map[Channel]bool, len(w.Apps))
 	for i := range w.Apps {
 		in := f.at("apps[%d]", i)
-		r.Apps = append(r.Apps, in.app(&w.Apps[i]))
+		a := in.app(&w.Apps[i])
+		ch := Channel{a.App, a.Channel}
+		if seen[ch] { // or one machine would count as many
+			in.fail(fault.Malformed, "channel", "is %s, of which another entry is, too", ch)
+		}
+		seen[ch] = true
+		r.Apps = append(r.Apps, a)
 		f.up(in)
 	}
 	for i, e := range w.Events {

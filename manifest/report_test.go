@@ -102,6 +102,7 @@ func TestReportAttacks(t *testing.T) {
 			}
 			d["labels"] = list
 		}), fault.Malformed},
+		{"one-app-twice", edit(func(d map[string]any) { d["apps"] = append(d["apps"].([]any), d["apps"].([]any)[0]) }), fault.Malformed},
 		{"state-of-the-collector", edit(func(d map[string]any) { app(d)["state"] = "not-seen" }), fault.Malformed},
 		{"no-why", edit(func(d map[string]any) { delete(app(d), "why") }), fault.Malformed},
 		{"why-code-with-spaces", edit(func(d map[string]any) { app(d)["why"].(map[string]any)["code"] = "it broke" }), fault.Malformed},
