@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"shoal/internal/fault"
@@ -71,6 +72,10 @@ func (p *Publisher) Yank(ctx context.Context, req YankRequest) (*PublishResult, 
 		return nil, fault.New(fault.Usage, "why is %s taken back?", req.Version).
 			Line("The reason is signed, and shown on every machine that has it.").Do("--reason TEXT")
 	}
+	if !manifest.ValidReason(req.Reason) {
+		return nil, fault.New(fault.Usage, "the reason is not one line of at most 256 bytes that print; it has %d", len(req.Reason)).
+			Line("It is signed, and shown on every machine that has the release. Nothing was changed.")
+	}
 	r, err := p.begin(ctx, req.Channel, req.DryRun || req.DraftOnly)
 	if err != nil {
 		return nil, err
@@ -134,7 +139,10 @@ func (r *release) ofVersion(past []repo.Past, version string) ([]repo.Past, erro
 	return found, nil
 }
 
-// onlyIn blocks the files of bad that are not in good too.
+const maxReason = 256 // bytes, as a manifest's texts
+
+// onlyIn blocks the files of bad that are not in good too. A reason that is too long with
+// the version before it is cut: a release is not left running for that.
 func onlyIn(bad []repo.Past, good *manifest.Manifest, reason string) []manifest.Blocked {
 	var block []manifest.Blocked
 	for _, p := range bad {
@@ -142,7 +150,9 @@ func onlyIn(bad []repo.Past, good *manifest.Manifest, reason string) []manifest.
 			here := func(b manifest.Artifact) bool { return b.SHA256 == a.SHA256 }
 			there := func(b manifest.Blocked) bool { return b.SHA256 == a.SHA256 }
 			if !slices.ContainsFunc(good.Artifacts, here) && !slices.ContainsFunc(block, there) {
-				block = append(block, manifest.Blocked{SHA256: a.SHA256, Reason: p.Manifest.Release.Version + " yanked: " + reason})
+				text := p.Manifest.Release.Version + " yanked: " + reason
+				text = strings.ToValidUTF8(text[:min(len(text), maxReason)], "") // a letter may be cut in two
+				block = append(block, manifest.Blocked{SHA256: a.SHA256, Reason: text})
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package publisher
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,6 +83,25 @@ func TestFilesThatAreGoneAreNotOfferedAgain(t *testing.T) {
 	yank.Version, yank.To = "1.0.0", "2.0.0"
 	_, err = f.open().Yank(t.Context(), yank)
 	wantCode(t, err, fault.Blocked)
+}
+
+// A release is taken back whatever is said of it, if that can be signed at all.
+func TestReasonsOfAYank(t *testing.T) {
+	f := newFleet(t, 1, "release-1@acme")
+	f.publish("1.0.0", "one")
+	f.publish("2.0.0", "two")
+	yank := YankRequest{AgainRequest: AgainRequest{Channel: stable, Keys: with(f.release...)}, Version: "2.0.0", To: "1.0.0", AllowVersionRegress: true}
+	for _, yank.Reason = range []string{"two\nlines", "\x1b[31mred", strings.Repeat("x", 257)} {
+		_, err := f.open().Yank(t.Context(), yank)
+		wantCode(t, err, fault.Usage)
+	}
+	yank.Reason = "x" + strings.Repeat("ä", 127)
+	if _, err := f.open().Yank(t.Context(), yank); err != nil {
+		t.Fatal(err)
+	}
+	if b := f.stored().Blocked; len(b) != 1 || !strings.HasPrefix(b[0].Reason, "2.0.0 yanked: xää") {
+		t.Errorf("blocked %+v", b)
+	}
 }
 
 // An epoch that root ended began with a theft: what was signed there is not signed again.
