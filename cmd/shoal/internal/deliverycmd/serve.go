@@ -14,6 +14,7 @@ import (
 	"shoal/cmd/shoal/internal/publishing"
 	"shoal/cmd/shoal/internal/units"
 	"shoal/publisher"
+	"shoal/publisher/fleet"
 )
 
 // Serve is shoal serve.
@@ -64,6 +65,9 @@ shoal fleet login prints another.
 			}
 			if cfg.Serve.OpenData && cfg.FleetKeyFile != "" {
 				c.Warn("--open-data: whoever reaches this publisher can read every release, although the fleet has a key")
+			}
+			if cfg.Approve == fleet.ApproveMembers && cfg.FleetKeyFile == "" {
+				c.Warn("approve: members counts no machine: this fleet has no key, so nobody is a member")
 			}
 			return p.Serve(cmd.Context(), func(s publisher.Serving) { serving(c, cfg, s) })
 		},
