@@ -11,6 +11,7 @@ import (
 	"shoal/agent/state"
 	"shoal/internal/control"
 	"shoal/internal/fault"
+	"shoal/internal/turn"
 )
 
 // Handle is an agent to command: the running one, or one made for the occasion.
@@ -31,7 +32,7 @@ type Handle interface {
 // Connect returns the agent that runs on cfg's state directory, or, when none does, one
 // that works on it under its lock until it is closed.
 func Connect(ctx context.Context, cfg Config) (Handle, error) {
-	return patiently(ctx, startingFor, func() (Handle, error) {
+	return turn.Command(ctx, func() (Handle, error) {
 		client, err := control.Dial(ctx, cfg.StateDir, "agent")
 		if err == nil {
 			return remote{client}, nil
@@ -117,7 +118,7 @@ func (r remote) Report(ctx context.Context) (json.RawMessage, error) {
 
 // CurrentStatus is the running agent's status, else how things were when one last ran.
 func CurrentStatus(ctx context.Context, cfg Config) (*Status, error) {
-	return patiently(ctx, startingFor, func() (*Status, error) { return currentStatus(ctx, cfg) })
+	return turn.Command(ctx, func() (*Status, error) { return currentStatus(ctx, cfg) })
 }
 
 func currentStatus(ctx context.Context, cfg Config) (*Status, error) {

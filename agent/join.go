@@ -298,7 +298,7 @@ func keyNames(r *manifest.Root, ids []keys.ID) []string {
 // commit writes what was found good. The pin comes first: with it alone a second join,
 // or the agent itself, can build the rest.
 func commit(ctx context.Context, cfg Config, j *Joined, pin *state.Pin, sources []source.Source, o manifest.Options) error {
-	store, err := state.Open(cfg.StateDir, cfg.AnchorFile)
+	store, err := openAlone(ctx, cfg)
 	if errors.Is(err, fault.Locked) && j.Already {
 		if s, rerr := ReadStatus(cfg.StateDir); rerr == nil {
 			j.Agent = s.Agent // the agent is running: everything but the link's floors is there
@@ -438,7 +438,7 @@ func Leave(ctx context.Context, cfg Config) error {
 	if _, err := os.Stat(cfg.StateDir); errors.Is(err, fs.ErrNotExist) {
 		return removePin(cfg)
 	}
-	store, err := state.Open(cfg.StateDir, cfg.AnchorFile)
+	store, err := openAlone(ctx, cfg)
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func Reset(ctx context.Context, cfg Config, root []byte, id manifest.Digest) (*R
 		return nil, err
 	}
 	done.Before = pin.Repo
-	store, err := state.Open(cfg.StateDir, cfg.AnchorFile)
+	store, err := openAlone(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}

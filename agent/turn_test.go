@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"errors"
 	"testing"
 	"time"
@@ -18,7 +17,7 @@ func (b *bench) command() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	time.AfterFunc(3*lockPause, func() { store.Close() })
+	time.AfterFunc(300*time.Millisecond, func() { store.Close() })
 }
 
 func TestACommandKeepsNoAgentFromStarting(t *testing.T) {
@@ -33,12 +32,29 @@ func TestACommandKeepsNoAgentFromStarting(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	b.run()
-	// Less than a command is waited for: the agent that runs will not end.
-	ctx, cancel := context.WithTimeout(t.Context(), commandFor/2)
-	defer cancel()
-	if _, err := OpenToRun(ctx, b.cfg); !errors.Is(err, fault.Locked) {
+	stop := b.run()
+	b.until("running", func(*AppStatus) bool { return true })
+	if _, err := OpenToRun(t.Context(), b.cfg); !errors.Is(err, fault.Locked) {
 		t.Errorf("beside the running agent: %v, want locked", err)
+	}
+	if err := Leave(t.Context(), b.cfg); !errors.Is(err, fault.Locked) {
+		t.Errorf("leaving under the running agent: %v, want locked", err)
+	}
+	stop()
+	b.command()
+	if err := Leave(t.Context(), b.cfg); err != nil {
+		t.Errorf("leaving while a command was at work: %v", err)
+	}
+}
+
+func TestACommandKeepsNobodyFromJoining(t *testing.T) {
+	b := newcomer(t)
+	b.Release(stable, 2, b.old)
+	for _, already := range []bool{false, true} {
+		b.command()
+		if j, err := Join(t.Context(), b.cfg, b.link()); err != nil || j.Already != already {
+			t.Errorf("while a command was at work: %+v, %v; want already %v", j, err, already)
+		}
 	}
 }
 

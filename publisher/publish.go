@@ -268,7 +268,7 @@ type release struct {
 func (p *Publisher) begin(ctx context.Context, name manifest.Channel, readOnly bool) (_ *release, err error) {
 	r := &release{p: p, now: p.now().UTC().Truncate(time.Second)}
 	if !readOnly {
-		if r.writer, err = p.repo.Lock(func(step string) error {
+		if r.writer, err = p.repo.Lock(ctx, func(step string) error {
 			if err := ctx.Err(); err != nil || p.step == nil {
 				return err
 			}

@@ -224,6 +224,8 @@ func TestBlockedIsCarriedForward(t *testing.T) {
 	wantCode(t, err, fault.Blocked)
 }
 
+// Another publish waits its turn, and does not when it has no time: what the first one does
+// takes as long as finding the token.
 func TestOnlyOnePublishes(t *testing.T) {
 	f := newFleet(t, 1, "release-1@acme")
 	holding, release := make(chan struct{}), make(chan struct{})
@@ -240,16 +242,19 @@ func TestOnlyOnePublishes(t *testing.T) {
 		}
 	})
 	<-holding
-	_, err := f.open().Publish(t.Context(), f.request("1.0.0", "a build", f.release...))
+	hurry, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	_, err := f.open().Publish(hurry, f.request("1.0.0", "a build", f.release...))
 	e := wantCode(t, err, fault.Locked)
 	if !strings.Contains(e.Message, "process") {
 		t.Errorf("message %q names no process", e.Message)
 	}
-	close(release)
-	wg.Wait()
-	if res := f.publish("1.0.0", "a build"); !res.Already {
-		t.Errorf("%+v", res)
+	again := f.request("1.0.0", "a build", f.release...)
+	time.AfterFunc(300*time.Millisecond, func() { close(release) })
+	if res, err := f.open().Publish(t.Context(), again); err != nil || !res.Already {
+		t.Errorf("after the first one: %+v, %v", res, err)
 	}
+	wg.Wait()
 }
 
 // A compiler writes its output in place. What was published must not change with it.

@@ -14,6 +14,7 @@ import (
 
 	"shoal/internal/control"
 	"shoal/internal/fault"
+	"shoal/internal/turn"
 	"shoal/publisher/access"
 	"shoal/publisher/fleet"
 	"shoal/publisher/gate"
@@ -90,7 +91,8 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 		return fault.New(fault.IO, "starting the origin seed: %w", err)
 	}
 	defer node.Close()
-	reports, err := p.openReports()
+	// A command that looks at the reports, or steers once, has them for a moment.
+	reports, err := turn.Service(ctx, p.cfg.Store, p.openReports)
 	if err != nil {
 		return err
 	}
@@ -101,7 +103,7 @@ func (p *Publisher) Serve(ctx context.Context, ready func(Serving)) error {
 	}
 	var steering *rollout.Controller
 	if key := p.cfg.Serve.Beacon; key != nil {
-		if steering, err = p.openController(key, reports); err != nil {
+		if steering, err = turn.Service(ctx, p.cfg.Store, func() (*rollout.Controller, error) { return p.openController(key, reports) }); err != nil {
 			return err
 		}
 		defer steering.Close()

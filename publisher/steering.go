@@ -11,6 +11,7 @@ import (
 
 	"shoal/internal/control"
 	"shoal/internal/fault"
+	"shoal/internal/turn"
 	"shoal/keys"
 	"shoal/manifest"
 	"shoal/publisher/fleet"
@@ -115,8 +116,12 @@ func (p *Publisher) rolloutStatus(c *rollout.Controller, reports *fleet.Store, c
 }
 
 // RolloutStatus tells how the rollout of what ch offers stands: from the publisher that
-// serves this store, else from what is on the disk.
+// serves this store, else from what is on the disk. For another command it waits.
 func (p *Publisher) RolloutStatus(ctx context.Context, ch manifest.Channel) (*rollout.Status, error) {
+	return turn.Command(ctx, func() (*rollout.Status, error) { return p.statusNow(ctx, ch) })
+}
+
+func (p *Publisher) statusNow(ctx context.Context, ch manifest.Channel) (*rollout.Status, error) {
 	client, err := control.Dial(ctx, p.cfg.Store, "publisher")
 	if err == nil {
 		var st rollout.Status
@@ -141,23 +146,43 @@ func (p *Publisher) RolloutStatus(ctx context.Context, ch manifest.Channel) (*ro
 
 // Brake has the brake of a rollout do something: by the publisher that serves this store
 // and has the beacon's key, else with the key that open returns, which may be nil. No
-// machine is told anything but the beacon.
+// machine is told anything but the beacon. For another command it waits.
 func (p *Publisher) Brake(ctx context.Context, cmd rollout.Command, open func(context.Context) (keys.Signer, error)) (*rollout.Done, error) {
-	client, err := control.Dial(ctx, p.cfg.Store, "publisher")
-	if err == nil {
-		var done rollout.Done
-		if err = client.Do(ctx, steerCommand, cmd, nil, &done); !errors.Is(err, fault.NotFound) {
-			return &done, err
+	var key keys.Signer // asked for once, whoever has to be waited for
+	return turn.Command(ctx, func() (*rollout.Done, error) {
+		done, err := p.brakeOfServe(ctx, cmd)
+		if done != nil || err != nil {
+			return done, err
 		}
-	} else if !errors.Is(err, control.ErrNotRunning) {
+		if key == nil && open != nil {
+			if key, err = open(ctx); err != nil {
+				return nil, err
+			}
+		}
+		return p.brakeHere(ctx, cmd, key)
+	})
+}
+
+// brakeOfServe is Brake by the publisher that serves this store; nil when none does that
+// has the beacon's key.
+func (p *Publisher) brakeOfServe(ctx context.Context, cmd rollout.Command) (*rollout.Done, error) {
+	client, err := control.Dial(ctx, p.cfg.Store, "publisher")
+	if errors.Is(err, control.ErrNotRunning) {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, err
 	}
-	var key keys.Signer
-	if open != nil {
-		if key, err = open(ctx); err != nil {
-			return nil, err
-		}
+	var done rollout.Done
+	err = client.Do(ctx, steerCommand, cmd, nil, &done)
+	if errors.Is(err, fault.NotFound) {
+		return nil, nil
 	}
+	return &done, err
+}
+
+// brakeHere is Brake in this process, with the beacon's key, which may be nil.
+func (p *Publisher) brakeHere(ctx context.Context, cmd rollout.Command, key keys.Signer) (*rollout.Done, error) {
 	if key == nil {
 		return nil, fault.New(fault.Policy, "nobody here has the beacon key of %s", cmd.Channel).
 			Line("The beacon opens gates and holds rollouts. Nothing was changed by it.").

@@ -21,6 +21,7 @@ import (
 	"shoal/agent/source"
 	"shoal/agent/state"
 	"shoal/internal/fault"
+	"shoal/internal/turn"
 	"shoal/keys"
 	"shoal/manifest"
 )
@@ -139,10 +140,11 @@ func (q Query) Update(ctx context.Context, out string) (*Result, error) {
 
 func (q Query) answer(ctx context.Context, work func(*session) error) (*Result, error) {
 	r := &Result{App: q.Channel.App, Channel: q.Channel.Name, Freshness: manifest.FreshNone, Events: []manifest.Event{}}
-	err := q.open(r, work)
+	err := q.open(ctx, r, work)
 	switch {
 	case err == nil:
 		return r, nil
+	case errors.Is(err, fault.Locked): // whatever else there was no time for
 	case errors.Is(ctx.Err(), context.Canceled):
 		err = fault.New(fault.Interrupted, "interrupted: %w", err)
 	case ctx.Err() != nil:
@@ -153,9 +155,9 @@ func (q Query) answer(ctx context.Context, work func(*session) error) (*Result, 
 	return r, err
 }
 
-// open takes the lock, asks and gives the lock back. Where there is no state nothing is
-// made, not even the lock.
-func (q Query) open(r *Result, work func(*session) error) error {
+// open takes the lock, for which it waits while another command has it, asks and gives the
+// lock back. Where there is no state nothing is made, not even the lock.
+func (q Query) open(ctx context.Context, r *Result, work func(*session) error) error {
 	dir, err := filepath.Abs(q.Dir)
 	if err != nil {
 		return fault.New(fault.Usage, "state directory %q: %w", q.Dir, err)
@@ -170,7 +172,7 @@ func (q Query) open(r *Result, work func(*session) error) error {
 	if !state.Exists(dir, q.Anchor) {
 		return lost()
 	}
-	store, err := state.Open(dir, q.Anchor)
+	store, err := turn.Alone(ctx, dir, func() (*state.Store, error) { return state.Open(dir, q.Anchor) })
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ import (
 	"shoal/agent/service"
 	"shoal/agent/state"
 	"shoal/internal/fault"
+	"shoal/internal/turn"
 )
 
 const (
@@ -37,8 +38,6 @@ const (
 	// that is about to start; see golang/go#22315.
 	busyTries = 20
 	busyPause = 50 * time.Millisecond
-	// How long a start may wait, to be counted, for a command that is at work on the state.
-	countWithin = 2 * time.Second
 )
 
 // Program is the file a process runs from.
@@ -142,7 +141,7 @@ func environment() []string {
 // version before is back, which is then to be run instead. An error keeps nobody from
 // going on.
 func Start(stateDir string, program *Program) (back bool, err error) {
-	err = engine(stateDir, countWithin, func(e *apply.Engine) error {
+	err = engine(stateDir, func(e *apply.Engine) error {
 		back, err = e.Started(program.path)
 		return err
 	})
@@ -151,26 +150,24 @@ func Start(stateDir string, program *Program) (back bool, err error) {
 
 // Recover puts the version before back when an update of the agent that keeps its state
 // in stateDir is not confirmed, and returns where. It does nothing, and returns "", when
-// there is none, and fails with fault.Locked while an agent runs.
+// there is none, and fails with fault.Locked while an agent runs. For a command that is at
+// work it waits: the guard is called once.
 func Recover(stateDir string) (target string, err error) {
-	err = engine(stateDir, 0, func(e *apply.Engine) error {
+	err = engine(stateDir, func(e *apply.Engine) error {
 		target, err = e.RevertSelf(fault.New(fault.Reverted, "it did not start, and the guard was called"))
 		return err
 	})
 	return target, err
 }
 
-// engine runs f under the lock of stateDir, which another process must give back within
-// patience, unless no agent ever installed anything.
-func engine(stateDir string, patience time.Duration, f func(*apply.Engine) error) error {
+// engine runs f under the lock of stateDir, unless no agent ever installed anything.
+func engine(stateDir string, f func(*apply.Engine) error) error {
 	dir := filepath.Join(stateDir, "apply")
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	store, err := state.Open(stateDir, "")
-	for began := time.Now(); errors.Is(err, fault.Locked) && time.Since(began) < patience; store, err = state.Open(stateDir, "") {
-		time.Sleep(busyPause)
-	}
+	open := func() (*state.Store, error) { return state.Open(stateDir, "") }
+	store, err := turn.Alone(context.Background(), stateDir, open)
 	if err != nil {
 		return err
 	}

@@ -234,7 +234,7 @@ func TestLockedState(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	if got := v.check(); got.Code != fault.Locked {
+	if got := v.check("--timeout", "300ms"); got.Code != fault.Locked {
 		t.Errorf("%s, want locked", got.Code)
 	}
 }

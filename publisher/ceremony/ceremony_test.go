@@ -352,17 +352,22 @@ func TestSigningLocksTheRepository(t *testing.T) {
 	f := newFleet(t)
 	path := f.draft(stable, "1.0.0", "one")
 	req := f.signing(path, "ann")
+	hurry := func() context.Context { // nobody waits for as long as a person looks
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		t.Cleanup(cancel)
+		return ctx
+	}
 	asked := false
 	req.Confirm = func(string) (bool, error) {
 		asked = true
-		_, err := f.publisher().Publish(t.Context(), f.request(stable, "1.0.1", "two", "ann", "ben"))
+		_, err := f.publisher().Publish(hurry(), f.request(stable, "1.0.1", "two", "ann", "ben"))
 		wantCode(t, err, fault.Locked)
 		return true, nil
 	}
 	if _, err := f.open().SignManifest(t.Context(), req); err != nil || !asked {
 		t.Fatal(err)
 	}
-	_, err := f.source().Open(t.Context(), true)
+	_, err := f.source().Open(hurry(), true)
 	wantCode(t, err, fault.Locked)
 }
 

@@ -79,7 +79,7 @@ func (s Source) Open(ctx context.Context, lock bool) (_ *Fleet, err error) {
 		err = f.fromTree(ctx, s)
 	case s.Store != "":
 		f.where = s.Store
-		err = f.fromStore(s, lock)
+		err = f.fromStore(ctx, s, lock)
 	default:
 		err = fault.New(fault.Usage, "which fleet is it?").
 			Line("There is no repository here, and no root was named.").
@@ -144,7 +144,7 @@ func (f *Fleet) Close() {
 	}
 }
 
-func (f *Fleet) fromStore(s Source, lock bool) (err error) {
+func (f *Fleet) fromStore(ctx context.Context, s Source, lock bool) (err error) {
 	if f.repo, err = repo.Open(s.Store); err != nil {
 		var e *fault.Error
 		if errors.As(err, &e) && e.Code == fault.NotFound {
@@ -153,7 +153,7 @@ func (f *Fleet) fromStore(s Source, lock bool) (err error) {
 		return err
 	}
 	if lock {
-		if f.writer, err = f.repo.Lock(nil); err != nil {
+		if f.writer, err = f.repo.Lock(ctx, nil); err != nil {
 			return err
 		}
 	}

@@ -4,10 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"time"
 
 	"shoal/internal/control"
 	"shoal/internal/fault"
+	"shoal/internal/turn"
 	"shoal/manifest"
 )
 
@@ -25,13 +25,11 @@ type Fleet interface {
 	Close() error
 }
 
-// startingFor is how long whoever has the store may take to listen for commands.
-const startingFor = 2 * time.Second
-
 // Connect returns the store of cfg: of the process that serves on it, or else opened
-// here until it is closed.
+// here until it is closed. For another command, and a serve that does not listen yet, it
+// waits a few seconds.
 func Connect(ctx context.Context, cfg Config) (Fleet, error) {
-	for began := time.Now(); ; {
+	return turn.Command(ctx, func() (Fleet, error) {
 		client, err := control.Dial(ctx, cfg.Dir, "publisher")
 		if err == nil {
 			return remote{client}, nil
@@ -40,18 +38,11 @@ func Connect(ctx context.Context, cfg Config) (Fleet, error) {
 			return nil, err
 		}
 		s, err := Open(cfg)
-		if err == nil {
-			return s, nil
+		if err != nil {
+			return nil, err // and no Fleet, not even one of nothing
 		}
-		if !errors.Is(err, fault.Locked) || time.Since(began) > startingFor {
-			return nil, err
-		}
-		select { // it may be a serve that has begun and does not listen yet
-		case <-time.After(startingFor / 20):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
+		return s, nil
+	})
 }
 
 // namesRequest names machines.

@@ -21,6 +21,7 @@ import (
 
 	"shoal/internal/contextio"
 	"shoal/internal/fault"
+	"shoal/internal/turn"
 	"shoal/manifest"
 	"shoal/manifest/tree"
 	"shoal/publisher/repo"
@@ -79,9 +80,33 @@ type Channel struct {
 }
 
 // Push brings the place up to what r offers. Pushing again what is there changes nothing.
-// Codes: rollback and equivocation for a mirror that is ahead of r, wrong_target for one
-// of another fleet, content_mismatch for a repository that is not whole.
+// For another push it waits a few seconds. Codes: locked when that was not enough, rollback
+// and equivocation for a mirror that is ahead of r, wrong_target for one of another fleet,
+// content_mismatch for a repository that is not whole.
 func Push(ctx context.Context, r *repo.Repo, to Place, o Options) (*Report, error) {
+	if _, err := offers(r); err != nil { // before anything is touched there
+		return nil, err
+	}
+	unlock, err := turn.Command(ctx, func() (func() error, error) { return to.Lock(ctx) })
+	if err != nil {
+		return nil, failure("locking "+to.Name(), err)
+	}
+	p := &push{ctx: ctx, r: r, to: to, o: o, offered: map[string]bool{}}
+	if p.s, err = offers(r); err == nil { // what the other push had may be newer than what was read before
+		p.report = Report{Mirror: to.Name(), Fleet: p.s.Trust.Snapshot().State.Repo, Channels: []Channel{}}
+		err = p.run()
+	}
+	if uerr := unlock(); err == nil {
+		err = uerr
+	}
+	if err != nil {
+		return nil, failure("pushing to "+to.Name(), err)
+	}
+	return &p.report, nil
+}
+
+// offers reads r, all of which has to be good.
+func offers(r *repo.Repo) (*repo.State, error) {
 	s, err := r.Read()
 	if err != nil {
 		return nil, err
@@ -91,20 +116,7 @@ func Push(ctx context.Context, r *repo.Repo, to Place, o Options) (*Report, erro
 			return nil, ch.Err
 		}
 	}
-	unlock, err := to.Lock(ctx)
-	if err != nil {
-		return nil, failure("locking "+to.Name(), err)
-	}
-	p := &push{ctx: ctx, r: r, s: s, to: to, o: o, offered: map[string]bool{}}
-	p.report = Report{Mirror: to.Name(), Fleet: s.Trust.Snapshot().State.Repo, Channels: []Channel{}}
-	err = p.run()
-	if uerr := unlock(); err == nil {
-		err = uerr
-	}
-	if err != nil {
-		return nil, failure("pushing to "+to.Name(), err)
-	}
-	return &p.report, nil
+	return s, nil
 }
 
 // push is one push under way.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -349,6 +350,54 @@ func diesAtEveryStep(t *testing.T, empty func() (Place, Dir)) {
 	}
 }
 
+// tried is a place that tells when somebody was kept out of it.
+type tried struct {
+	Place
+	out chan struct{}
+}
+
+func (p tried) Lock(ctx context.Context) (func() error, error) {
+	unlock, err := p.Place.Lock(ctx)
+	if err != nil {
+		select {
+		case p.out <- struct{}{}:
+		default:
+		}
+	}
+	return unlock, err
+}
+
+// A push that comes while another is at work has its turn, and then pushes what there is by
+// then: what the other one pushed may be newer than what there was when it came.
+func TestPushWaitsForAnother(t *testing.T) {
+	p, to := newPress(t), Dir(t.TempDir())
+	p.release(1, "one")
+	unlock, err := to.Lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	place, done := tried{to, make(chan struct{}, 1)}, make(chan error, 1)
+	go func() {
+		_, err := p.push(place, Options{})
+		done <- err
+	}()
+	select {
+	case <-place.out:
+	case err := <-done:
+		t.Fatalf("it did not wait: %v", err)
+	}
+	p.release(2, "two")
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if got := whole(t, to, p.Pin()); got != 2 {
+		t.Errorf("the mirror offers %d, want what was published meanwhile", got)
+	}
+}
+
 func TestLocked(t *testing.T) {
 	p, to := newPress(t), Dir(t.TempDir())
 	p.release(1, "one")
@@ -356,7 +405,9 @@ func TestLocked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.push(to, Options{}); fault.CodeOf(err) != fault.Locked {
+	hurry, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if _, err := Push(hurry, p.Repo, to, Options{}); fault.CodeOf(err) != fault.Locked {
 		t.Errorf("%v, want locked", err)
 	}
 	if err := unlock(); err != nil {

@@ -1,11 +1,13 @@
 package repo
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"shoal/internal/fault"
 	"shoal/manifest"
@@ -24,7 +26,7 @@ func newRepo(t *testing.T) *Repo {
 
 func (r *Repo) lock(t *testing.T) *Writer {
 	t.Helper()
-	w, err := r.Lock(nil)
+	w, err := r.Lock(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +61,9 @@ func TestCreateNeverOverwrites(t *testing.T) {
 func TestLockIsForOneAtATime(t *testing.T) {
 	r := newRepo(t)
 	w := r.lock(t)
-	if _, err := r.Lock(nil); !errors.Is(err, fault.Locked) {
+	hurry, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if _, err := r.Lock(hurry, nil); !errors.Is(err, fault.Locked) {
 		t.Errorf("a second lock: %v", err)
 	}
 	if err := w.Close(); err != nil {

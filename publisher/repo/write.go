@@ -18,6 +18,7 @@ import (
 	"shoal/internal/contextio"
 	"shoal/internal/durable"
 	"shoal/internal/fault"
+	"shoal/internal/turn"
 	"shoal/manifest"
 	"shoal/manifest/tree"
 	"shoal/swarm"
@@ -30,10 +31,28 @@ type Writer struct {
 	before func(step string) error
 }
 
-// Lock takes the repository for writing, or fails at once with the code locked. It
-// removes what a writer that died had left unfinished. Before each change on the disk
-// before is asked, unless it is nil; with an error the writer stops there.
-func (r *Repo) Lock(before func(step string) error) (*Writer, error) {
+// Lock takes the repository for writing. It waits a few seconds for another writer, who
+// may be about done; the code is locked when it is not. It removes what a writer that died
+// had left unfinished. Before each change on the disk before is asked, unless it is nil;
+// with an error the writer stops there.
+func (r *Repo) Lock(ctx context.Context, before func(step string) error) (*Writer, error) {
+	l, err := turn.Command(ctx, r.take)
+	if err != nil {
+		return nil, err
+	}
+	w := &Writer{r: r, lock: l, before: before}
+	if err = os.RemoveAll(filepath.Join(r.dir, tmpDir)); err == nil {
+		err = mkdirAll(filepath.Join(r.dir, tmpDir))
+	}
+	if err != nil {
+		w.Close()
+		return nil, failure("making room for new files", err)
+	}
+	return w, nil
+}
+
+// take takes the lock, or fails at once.
+func (r *Repo) take() (*flock.Flock, error) {
 	name := filepath.Join(r.dir, lockFile)
 	l := flock.New(name, flock.SetPermissions(0o644))
 	ok, err := l.TryLock()
@@ -50,15 +69,7 @@ func (r *Repo) Lock(before func(step string) error) (*Writer, error) {
 	}
 	// For the message above only; the lock itself ends with the process.
 	os.WriteFile(name, fmt.Appendln(nil, os.Getpid()), 0o644)
-	w := &Writer{r: r, lock: l, before: before}
-	if err = os.RemoveAll(filepath.Join(r.dir, tmpDir)); err == nil {
-		err = mkdirAll(filepath.Join(r.dir, tmpDir))
-	}
-	if err != nil {
-		w.Close()
-		return nil, failure("making room for new files", err)
-	}
-	return w, nil
+	return l, nil
 }
 
 // Close lets others write.
