@@ -54,7 +54,7 @@ func (s *session) free() error {
 	if _, err := s.fs.Lstat(lock); err != nil {
 		return nil // nobody ever was
 	}
-	l, err := s.fs.Lock(lock)
+	l, err := takeLock(s.fs, lock)
 	if err != nil {
 		return err
 	}

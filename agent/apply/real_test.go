@@ -503,6 +503,26 @@ func TestTwoEnginesOneTarget(t *testing.T) {
 	}
 }
 
+// Whoever only looks whether the target is free keeps no update from beginning, and no other
+// from looking.
+func TestALookKeepsNobodyWaiting(t *testing.T) {
+	d := newRealDir(t, oldProgram, 0o755)
+	look := func() {
+		t.Helper()
+		l, err := osFS{}.Lock(names{d.target}.lock())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(3*lockPause, func() { l.Close() })
+	}
+	look()
+	if err := d.engine().Preflight(d.program(SwapRename).Target, Release{Length: 100}); err != nil {
+		t.Error(err)
+	}
+	look()
+	d.mustApply(SwapRename, newProgram)
+}
+
 // The model by which the sweeps stop CommitBinary halfway does what the real one does.
 func TestCommitBinaryModel(t *testing.T) {
 	rows := map[string][]string{ // what is there before
@@ -585,7 +605,7 @@ esac
 
 func mustStayUp(t *testing.T, s service.Service) health.Check {
 	t.Helper()
-	c, err := health.StayUp(s, 200*time.Millisecond, health.Policy{Interval: 20 * time.Millisecond, Timeout: 2 * time.Second})
+	c, err := health.StayUp(s, 200*time.Millisecond, health.Policy{Interval: 20 * time.Millisecond, Timeout: 5 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

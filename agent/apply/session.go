@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"shoal/internal/fault"
 )
@@ -91,12 +92,29 @@ func (s *session) openStore() error {
 	return err
 }
 
+// Who only looks whether a lock is free, for a person who asks how the machine is, has it for
+// a moment. An update that begins right then must not fail for that.
+const (
+	lockTries = 25
+	lockPause = 20 * time.Millisecond
+)
+
+// takeLock takes a lock that nobody has for longer than a moment.
+func takeLock(fsys FS, path string) (io.Closer, error) {
+	l, err := fsys.Lock(path)
+	for try := 1; errors.Is(err, errLocked) && try < lockTries; try++ {
+		time.Sleep(lockPause)
+		l, err = fsys.Lock(path)
+	}
+	return l, err
+}
+
 // lock takes a lock for as long as the session lasts.
 func (s *session) lock(path string) error {
 	if s.locks[path] != nil {
 		return nil
 	}
-	l, err := s.fs.Lock(path)
+	l, err := takeLock(s.fs, path)
 	if err != nil {
 		return err
 	}
