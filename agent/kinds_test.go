@@ -64,7 +64,7 @@ func TestTreeIsUpdatedAndPutBack(t *testing.T) {
 	}
 	app := &b.cfg.Apps[0]
 	app.Target, app.Kind = dir, manifest.KindTree
-	app.Health = HealthConfig{Type: "command", Command: []string{"sh", "-c", "test $(" + dir + "/current/bin/acme) != 3"}, Timeout: time.Second, Interval: 50 * time.Millisecond}
+	app.Health = HealthConfig{Type: "command", Command: []string{"sh", "-c", "test $(" + dir + "/current/bin/acme) != 3"}, Timeout: failsWithin, Interval: 50 * time.Millisecond}
 	runs := func(want string) {
 		t.Helper()
 		out, err := exec.Command(filepath.Join(dir, "current/bin/acme")).Output()
@@ -102,7 +102,7 @@ func TestPackageIsInstalledAndPutBack(t *testing.T) {
 		Command: []string{"sh", "-c", "case $1 in *.pkg) cp $1 " + installed + " ;; *) exit 1 ;; esac", "sh", "{file}"},
 		Revert:  []string{"cp", "{file}", installed},
 	}
-	app.Health = HealthConfig{Type: "command", Command: []string{"sh", "-c", "! grep -q 3 " + installed}, Timeout: time.Second, Interval: 50 * time.Millisecond}
+	app.Health = HealthConfig{Type: "command", Command: []string{"sh", "-c", "! grep -q 3 " + installed}, Timeout: failsWithin, Interval: 50 * time.Millisecond}
 	has := func(want string) {
 		t.Helper()
 		if got, err := os.ReadFile(installed); err != nil || string(got) != want {

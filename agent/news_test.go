@@ -33,10 +33,12 @@ func TestNeighboursAreEnough(t *testing.T) {
 	if got := two.status().Apps[0].Update.Bytes; got.LAN != int64(len(next)) {
 		t.Errorf("bytes %+v, want all %d from the neighbour", got, len(next))
 	}
-	seen, err := Peers(t.Context(), two.cfg)
-	if err != nil || len(seen) != 1 || len(seen[0].Peers) != 1 {
-		t.Fatalf("peers %+v, %v", seen, err)
-	}
+	var seen []ChannelPeers
+	two.until("one neighbour that says what it has", func(*AppStatus) bool {
+		var err error
+		seen, err = Peers(t.Context(), two.cfg)
+		return err == nil && len(seen) == 1 && len(seen[0].Peers) == 1 && seen[0].Peers[0].Sequence == 2
+	})
 	if p := seen[0].Peers[0]; p.Sequence != 2 || p.Version != "1.0.2" || p.Stand != "same" || p.Root != 1 || p.Faults != 0 {
 		t.Errorf("it sees %+v", p)
 	}

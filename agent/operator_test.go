@@ -157,7 +157,7 @@ func TestRevertToAnUnwellVersion(t *testing.T) {
 	b.Release(stable, 2, two)
 	b.want(b.update(Choice{}), fault.OK, manifest.StateHealthy)
 	b.cfg.Apps[0].Health = HealthConfig{Type: "command", Command: []string{"/bin/sh", "-c", `test "$($0)" = 2`, b.target},
-		Interval: time.Millisecond, Timeout: 100 * time.Millisecond, Successes: 1}
+		Interval: time.Millisecond, Timeout: failsWithin, Successes: 1}
 	if _, err := b.revert(""); fault.CodeOf(err) != fault.HealthFailed {
 		t.Errorf("%v, want health_failed", err)
 	}
@@ -260,7 +260,7 @@ func TestOverride(t *testing.T) {
 		{name: "pinned", before: func(b *bench) { b.update(Choice{}); b.mustWish(Wish{Pin: "1.0.1"}, true) }, want: fault.Held},
 		{name: "failed-before", before: func(b *bench) {
 			b.cfg.Apps[0].Health = HealthConfig{Type: "command", Command: []string{"/bin/sh", "-c", `test "$($0)" = 1`, b.target},
-				Interval: time.Millisecond, Timeout: 100 * time.Millisecond, Successes: 1}
+				Interval: time.Millisecond, Timeout: failsWithin, Successes: 1}
 			b.Release(stable, 2, agenttest.Program("2", 0))
 			b.want(b.update(Choice{}), fault.HealthFailed, manifest.StateReverted)
 		}, want: fault.HealthFailed},

@@ -152,7 +152,7 @@ func TestBeaconHurriesNothing(t *testing.T) {
 // no byte of it is fetched again.
 func TestANewNumberAloneInstallsNothing(t *testing.T) {
 	b := newBench(t)
-	b.cfg.Apps[0].Health = HealthConfig{Type: "command", Command: []string{b.target, "--self-check"}, Timeout: 300 * time.Millisecond, Interval: 10 * time.Millisecond}
+	b.cfg.Apps[0].Health = HealthConfig{Type: "command", Command: []string{b.target, "--self-check"}, Timeout: failsWithin, Interval: 10 * time.Millisecond}
 	bad := agenttest.Program("2", 1)
 	env := b.gated(2, bad)
 	b.beacon(env)

@@ -57,7 +57,7 @@ func TestCommandsGoToTheRunningAgent(t *testing.T) {
 	first := agenttest.Program("2", 0)
 	b.Release(stable, 2, first)
 	defer b.run()()
-	b.until("version 1.0.2", func(s *AppStatus) bool { return s.Version == "1.0.2" })
+	b.until("version 1.0.2", func(s *AppStatus) bool { return s.Version == "1.0.2" && s.State == manifest.StateHealthy })
 	h := b.connect()
 
 	checks, err := h.Check(t.Context(), nil)

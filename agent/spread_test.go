@@ -66,7 +66,7 @@ func TestTrustedReleaseComesFromNeighboursAlone(t *testing.T) {
 	b.want(b.update(Choice{}), fault.Unreachable, manifest.StateWaiting) // nobody it knows has it
 	b.installed(b.old)
 	b.cfg.Sources.Publisher = "http://127.0.0.1:1"
-	b.cfg.Peers = []string{peer}
+	b.cfg.Peers, b.cfg.idle = []string{peer}, time.Minute // which it need not wait
 	defer b.run()()
 	b.until("version 1.0.2", func(s *AppStatus) bool { return s.Version == "1.0.2" && s.State == manifest.StateHealthy })
 	b.installed(next)

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -130,10 +131,38 @@ func (c *chromium) text(selector string) string {
 	return s
 }
 
-// until waits for the page, which nobody loads again, to say something.
+// until waits for the page to say something.
 func (c *chromium) until(what, selector string) {
 	c.t.Helper()
 	until(c.t, fmt.Sprintf("%q in %s", what, selector), func() bool { return strings.Contains(c.text(selector), what) })
+}
+
+// press clicks a button that leads to another page, or to this one anew, and waits for that:
+// what is seen and done before is seen and done on the page that goes.
+func (c *chromium) press(selector string) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.ctx, time.Minute)
+	defer cancel()
+	if _, err := chromedp.RunResponse(ctx, chromedp.Click(selector, chromedp.ByQuery)); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// complains waits until the browser has said that it was refused something, and forgets it:
+// it may say so after the page has its answer.
+func (c *chromium) complains(of string) {
+	c.t.Helper()
+	until(c.t, "the browser to complain of "+of, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for i, r := range c.refused {
+			if strings.Contains(r, of) {
+				c.refused = slices.Delete(c.refused, i, i+1)
+				return true
+			}
+		}
+		return false
+	})
 }
 
 // axe fails for what keeps people from using the page.

@@ -244,7 +244,7 @@ func TestLongWebBrakes(t *testing.T) {
 		if reason != "" {
 			operator.do(chromedp.SendKeys(form+" input[name=reason]", reason, chromedp.ByQuery))
 		}
-		operator.do(chromedp.Click(form+" button", chromedp.ByQuery))
+		operator.press(form + " button")
 	}
 	both := func(what, selector string) {
 		t.Helper()
@@ -273,9 +273,7 @@ func TestLongWebBrakes(t *testing.T) {
 		if status != 403 {
 			t.Errorf("a viewer who wants to %s gets %d", action, status)
 		}
-		viewer.mu.Lock()
-		viewer.refused = nil // that is what the browser heard of it
-		viewer.mu.Unlock()
+		viewer.complains("403")
 	}
 
 	tries("pause")
@@ -285,9 +283,7 @@ func TestLongWebBrakes(t *testing.T) {
 	if b, _ := s.brake(); !b.Hold || b.Reason != "the support line is <b>closed</b>" || s.may() != "" {
 		t.Errorf("machines are told %+v", b)
 	}
-	if operator.text("#f-brake-0") != "resume" {
-		t.Errorf("what is held has %q", operator.text("#f-brake-0"))
-	}
+	buttons("resume")
 	tries("resume")
 	if b, _ := s.brake(); !b.Hold {
 		t.Error("a viewer has resumed it")
@@ -315,7 +311,8 @@ func TestLongWebBrakes(t *testing.T) {
 	}
 	both("finished", "#c-0")
 	until(t, "the button of the last gate to go", func() bool { return !strings.Contains(operator.text("#f-brake-0"), "promote") })
-	operator.do(chromedp.SendKeys(why, "shes", chromedp.ByQuery), chromedp.Click(`#f-brake-0 button.halt`, chromedp.ByQuery))
+	operator.do(chromedp.SendKeys(why, "shes", chromedp.ByQuery))
+	operator.press(`#f-brake-0 button.halt`)
 	both("held", "#c-0")
 	both("it crashes", "#f-channel-0")
 	if b, _ := s.brake(); !b.Hold || b.Reason != "it crashes" {

@@ -1,7 +1,6 @@
 package swarm_test
 
 import (
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,14 +22,8 @@ func aria2(t *testing.T, torrent, dir string, args ...string) <-chan error {
 	if testing.Short() {
 		t.Skip("swarms take seconds; skipped with -short")
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // a port that is free
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(ln.Addr().String())
-	ln.Close()
 	cmd := exec.CommandContext(t.Context(), path, append([]string{
-		"--no-conf", "--dir=" + dir, "--listen-port=" + port, "--enable-dht=false", "--enable-dht6=false",
+		"--no-conf", "--dir=" + dir, "--listen-port=10000-29999", "--enable-dht=false", "--enable-dht6=false",
 		"--bt-enable-lpd=false", "--disable-ipv6=true", "--file-allocation=none", "--summary-interval=0",
 		"--bt-stop-timeout=60", "--stop-with-process=" + strconv.Itoa(os.Getpid()),
 	}, append(args, torrent)...)...)

@@ -82,7 +82,7 @@ func TestForgetfulDiskEndsTheFetch(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer done()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	err = s.fetch(ctx, time.Now(), FetchOptions{
 		Webseeds: []Webseed{inMemory(data)}, WebseedAfter: time.Millisecond, IdleTimeout: time.Millisecond,

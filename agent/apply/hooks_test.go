@@ -77,7 +77,7 @@ func TestFailingHooks(t *testing.T) {
 	}{
 		{"pre-exits-3", Hooks{Pre: sh("echo not now; exit 3")}, false, Aborted, fault.ApplyFailed, 3, `exited 3: "not now"`},
 		{"pre-cannot-start", Hooks{Pre: []string{"/nonexistent"}}, false, Aborted, fault.ApplyFailed, -1, "no such file"},
-		{"pre-times-out", Hooks{Pre: long, Timeout: 200 * time.Millisecond}, false, Aborted, fault.ApplyFailed, -1, `timed out after 200ms: "waiting"`},
+		{"pre-times-out", Hooks{Pre: long, Timeout: 2 * time.Second}, false, Aborted, fault.ApplyFailed, -1, `timed out after 2s: "waiting"`},
 		{"post-exits-3", Hooks{Post: sh("exit 3")}, false, Confirmed, fault.OK, 3, "exited 3"},
 		{"post-times-out", Hooks{Post: long, Timeout: 200 * time.Millisecond}, false, Confirmed, fault.OK, -1, "timed out"},
 		{"on-revert-exits-3", Hooks{OnRevert: sh("exit 3")}, true, Reverted, fault.HealthFailed, 3, "exited 3"},

@@ -74,7 +74,7 @@ func TestBranchOffice(t *testing.T) {
 	if r.Channels[0].Held != 1 || r.Channels[0].Code != fault.Unreachable {
 		t.Errorf("without a source: %+v", r)
 	}
-	b.cfg.Sources, b.cfg.Peers = sources, []string{r.Listen}
+	b.cfg.Sources, b.cfg.Peers, b.cfg.idle = sources, []string{r.Listen}, time.Minute // which it need not wait
 	got, err := b.fetch(t.Context())
 	if err != nil || got.Bytes.LAN != int64(len(two)) {
 		t.Errorf("%+v, %v; want all from the branch office", got, err)
@@ -98,7 +98,7 @@ func TestBranchOfficePassesNewsOn(t *testing.T) {
 	b.from("http://127.0.0.1:1")
 	branch := b.cfg
 	branch.Dir, branch.Peers, branch.Every = t.TempDir(), []string{r.Listen}, time.Hour
-	branch.again = 50 * time.Millisecond
+	branch.again, branch.idle = 50*time.Millisecond, 10*time.Second
 	_, nextOf, stop := b.run(branch)
 	defer stop()
 	until := func(next func() Round, version string) Round {
@@ -131,7 +131,7 @@ func TestBranchOfficePassesNewsOn(t *testing.T) {
 
 	late := b.cfg
 	late.Dir, late.Peers, late.Every = t.TempDir(), []string{r.Listen}, time.Hour
-	late.again = 50 * time.Millisecond
+	late.again, late.idle = 50*time.Millisecond, 10*time.Second
 	h, nextOf2, stopLate := b.run(late)
 	defer stopLate()
 	until(nextOf2, "1.0.3")

@@ -37,21 +37,23 @@ func tree(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-// open opens ref with little patience.
-func open(t *testing.T, ref string) Source {
+func open(t *testing.T, ref string, o Options) Source {
 	t.Helper()
-	s, err := Open(ref, Options{DocumentDeadline: 20 * time.Second, Window: 200 * time.Millisecond})
+	s, err := Open(ref, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-func serve(t *testing.T, h http.Handler) Source {
+// hasty is for sources that do too little: how long those may is not waited for.
+var hasty = Options{DocumentDeadline: 20 * time.Second, Window: 200 * time.Millisecond}
+
+func serve(t *testing.T, h http.Handler, o Options) Source {
 	t.Helper()
 	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
-	return open(t, srv.URL)
+	return open(t, srv.URL, o)
 }
 
 // Every kind of source keeps the same promises.
@@ -63,9 +65,9 @@ func TestConformance(t *testing.T) {
 		"data/1":             "0123456789",
 	})
 	kinds := map[string]Source{
-		"directory": open(t, dir),
-		"file-url":  open(t, "file://"+filepath.ToSlash(dir)),
-		"web":       serve(t, http.FileServer(http.Dir(dir))),
+		"directory": open(t, dir, Options{}),
+		"file-url":  open(t, "file://"+filepath.ToSlash(dir), Options{}),
+		"web":       serve(t, http.FileServer(http.Dir(dir)), Options{}),
 	}
 	for kind, s := range kinds {
 		t.Run(kind, func(t *testing.T) {
@@ -129,7 +131,7 @@ func drip(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestSlowSenderIsCutOff(t *testing.T) {
-	s := serve(t, http.HandlerFunc(drip))
+	s := serve(t, http.HandlerFunc(drip), hasty)
 	if _, err := s.Document(t.Context(), "m", 1<<20); !errors.Is(err, fault.Unreachable) {
 		t.Errorf("document from a slow sender: %v, want unreachable", err)
 	}
@@ -149,7 +151,7 @@ func TestSilentServerIsGivenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	s := open(t, "http://"+l.Addr().String()) // accepts, never answers
+	s := open(t, "http://"+l.Addr().String(), hasty) // accepts, never answers
 	if _, _, err := s.Data(t.Context(), "d", 0); !errors.Is(err, fault.Unreachable) {
 		t.Errorf("a silent server: %v, want unreachable", err)
 	}
@@ -167,7 +169,7 @@ func TestEndlessDocumentEndsAtItsLimit(t *testing.T) {
 				return
 			}
 		}
-	}))
+	}), Options{})
 	b, err := s.Document(t.Context(), "m", limit)
 	if !errors.Is(err, fault.TooLarge) || b != nil {
 		t.Errorf("endless document: %d bytes, %v; want too_large", len(b), err)
@@ -188,7 +190,7 @@ func TestUnchangedDocumentIsNotSentAgain(t *testing.T) {
 		}
 		sent++
 		io.WriteString(w, content)
-	}))
+	}), Options{})
 	want := func(body string, bodies int) {
 		t.Helper()
 		b, err := s.Document(t.Context(), "m", limit)
@@ -207,7 +209,7 @@ func TestUnchangedDocumentIsNotSentAgain(t *testing.T) {
 }
 
 func TestServerWithoutRangesBeginsAtZero(t *testing.T) {
-	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "whole") }))
+	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "whole") }), Options{})
 	r, at, err := s.Data(t.Context(), "d", 3)
 	if err != nil {
 		t.Fatal(err)
@@ -239,7 +241,7 @@ func TestAnswersThatAreNoDocument(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
-			if b, err := serve(t, r.answer).Document(t.Context(), "m", limit); !errors.Is(err, r.want) {
+			if b, err := serve(t, r.answer, Options{}).Document(t.Context(), "m", limit); !errors.Is(err, r.want) {
 				t.Errorf("Document = %q, %v; want %s", b, err, r.want)
 			}
 		})
@@ -249,7 +251,7 @@ func TestAnswersThatAreNoDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	if _, err := open(t, "http://"+l.Addr().String()).Document(t.Context(), "m", limit); !errors.Is(err, fault.Unreachable) {
+	if _, err := open(t, "http://"+l.Addr().String(), Options{}).Document(t.Context(), "m", limit); !errors.Is(err, fault.Unreachable) {
 		t.Errorf("nobody listens: %v, want unreachable", err)
 	}
 }

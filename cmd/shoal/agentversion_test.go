@@ -70,7 +70,7 @@ func beAgent(exe string) {
 		selfcmd.Start(os.Args[1:])
 		time.Sleep(time.Hour)
 	case does == diesWhenRun && running:
-		time.AfterFunc(time.Second, func() {
+		time.AfterFunc(3*time.Second, func() { // when its start is counted, however busy the machine is
 			if p, err := os.FindProcess(os.Getpid()); err == nil {
 				p.Kill()
 			}

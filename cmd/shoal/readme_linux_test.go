@@ -40,12 +40,14 @@ func runSession(t *testing.T, page string, least int) {
 		script.WriteString(s.command + "\n")
 		if strings.HasSuffix(s.command, "&") {
 			// A person types the next command when the last one has said that it serves.
-			script.WriteString("for i in $(seq 600); do grep -q 'Stop: Ctrl-C' stdout && break; sleep 0.1; done\n")
+			script.WriteString("for i in $(seq 1200); do grep -q 'Stop: Ctrl-C' stdout && break; sleep 0.1; done\n")
 		}
 		if i < len(steps)-1 {
 			script.WriteString("echo '" + mark + "'\n")
 		}
 	}
+	// What serves has ports, and files in the directory: it ends before the session does.
+	script.WriteString("last=$?; echo '" + mark + "'; kill $(jobs -p) 2> /dev/null; wait; exit $last\n")
 	dir := t.TempDir()
 	cmd := exec.Command("bash", "-c", script.String())
 	cmd.Dir = dir
@@ -66,7 +68,7 @@ func runSession(t *testing.T, page string, least int) {
 	cmd.Stdout, cmd.Stderr = printed, talk
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	runErr := cmd.Run()
-	syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) // shoal serve goes on in the background
+	syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) // where the session did not come to its end
 	said, _ := os.ReadFile(talk.Name())
 	if runErr != nil {
 		t.Errorf("the session: %v", runErr)

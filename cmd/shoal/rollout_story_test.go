@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -180,12 +179,7 @@ func inProcess(th *theatre) {
 // asProcess runs shoal serve until stop is called, which kills it.
 func asProcess(th *theatre) {
 	th.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		th.t.Fatal(err)
-	}
-	th.serving.HTTP = netip.MustParseAddrPort(l.Addr().String())
-	l.Close()
+	th.serving.HTTP = netip.MustParseAddrPort(freeAddress(th.t))
 	var out bytes.Buffer
 	cmd := exec.Command("shoal", "--config", filepath.Join(th.dir, "publisher.yaml"), "serve", "--beacon-key", "file:"+th.beacon,
 		"--listen", th.serving.HTTP.String(), "--swarm", "127.0.0.1:0")
@@ -228,7 +222,7 @@ func (th *theatre) join(i int, id manifest.FleetID) {
 		StateDir: filepath.Join(dir, "state"), JoinFile: filepath.Join(dir, "join.json"), Listen: "127.0.0.1:0", Version: "1.0.0",
 		Apps: []agent.AppConfig{{
 			Name: "acme", Channel: "stable", Target: m.target,
-			Health: agent.HealthConfig{Type: "command", Command: []string{m.target, "--self-check"}, Timeout: 300 * time.Millisecond, Interval: 50 * time.Millisecond},
+			Health: agent.HealthConfig{Type: "command", Command: []string{m.target, "--self-check"}, Timeout: 3 * time.Second, Interval: 50 * time.Millisecond},
 		}},
 		Sources: agent.Sources{Publisher: "http://" + th.serving.HTTP.String(), Mirrors: []string{th.publisher().Tree()}},
 		Check:   agent.CheckConfig{Every: time.Second}, Reports: agent.ReportsConfig{Every: time.Second},

@@ -197,6 +197,15 @@ func unusedPort(check func(error)) int {
 	}
 }
 
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	return fmt.Sprintf("127.0.0.1:%d", unusedPort(func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}))
+}
+
 // sum sets a variable to the SHA-256 of a file: sha256 NAME FILE
 func sum(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {

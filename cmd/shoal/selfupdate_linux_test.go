@@ -287,8 +287,8 @@ func TestLongSelfUpdate(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
-			b := newSelfBench(t, 5*time.Second)
-			b.startTimeout = 5 * time.Second
+			b := newSelfBench(t, 6*time.Second)
+			b.startTimeout = 10 * time.Second
 			b.wantBack(r.next(t))
 			if n, guards := b.ended.Load(), b.guards.Load(); n != r.ended || guards != 0 {
 				t.Errorf("the agent ended %d times and the guard was called %d times, want %d and none", n, guards, r.ended)

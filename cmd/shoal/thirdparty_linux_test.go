@@ -194,12 +194,3 @@ func answers(url string) bool {
 	resp.Body.Close()
 	return resp.StatusCode == http.StatusOK
 }
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	return fmt.Sprintf("127.0.0.1:%d", unusedPort(func(err error) {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}))
-}

@@ -178,7 +178,10 @@ func TestTheFirstEventOutlivesTheProcess(t *testing.T) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				b, _ := io.ReadAll(r.Body)
 				if !up.Load() {
-					refused <- true
+					select {
+					case refused <- true:
+					default: // one is enough, and who waits here keeps the server from ending
+					}
 					w.WriteHeader(http.StatusBadGateway)
 					return
 				}

@@ -228,12 +228,18 @@ func (o *overtaken) Put(ctx context.Context, name string, r io.Reader, size int6
 	return o.Place.Put(ctx, name, r, size)
 }
 
+// freePort is one that nobody listens on, and none of those that connections are made from:
+// another process may have such a one by the time it is used.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for port := 10_000 + os.Getpid()*41%20_000; ; port++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
+		if port > 31_000 {
+			t.Fatal(err)
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }

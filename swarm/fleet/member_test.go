@@ -156,7 +156,7 @@ func meet(t *testing.T, dialling, accepting *tls.Config) (state tls.ConnectionSt
 			return
 		}
 		defer raw.Close()
-		raw.SetDeadline(time.Now().Add(10 * time.Second))
+		raw.SetDeadline(time.Now().Add(time.Minute))
 		c := tls.Server(raw, accepting)
 		if err := c.Handshake(); err != nil {
 			accepted <- err
@@ -171,7 +171,7 @@ func meet(t *testing.T, dialling, accepting *tls.Config) (state tls.ConnectionSt
 		t.Fatal(err)
 	}
 	defer raw.Close()
-	raw.SetDeadline(time.Now().Add(10 * time.Second))
+	raw.SetDeadline(time.Now().Add(time.Minute))
 	c := tls.Client(raw, dialling)
 	if derr = c.Handshake(); derr == nil {
 		_, derr = c.Read(make([]byte, 1))

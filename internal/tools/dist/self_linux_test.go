@@ -19,7 +19,7 @@ import (
 // that runs the one before become the new one, by the steps of docs/self.md.
 func checkSelf(t *testing.T, old, next, version string) {
 	dir := t.TempDir()
-	http, swarm := freePort(t), freePort(t)
+	http, swarm := freePort(t, 0), freePort(t, 1)
 	publisher := []string{"HOME=" + dir, "SHOAL_CONFIG=" + filepath.Join(dir, "pub", "publisher.yaml"), "NO_PROXY=*", "SHOAL_SERVE_LAN_ENABLED=false"}
 	machine := []string{
 		"HOME=" + dir, "SHOAL_CONFIG=" + filepath.Join(dir, "machine", "agent.yaml"), "SHOAL_STATE=" + filepath.Join(dir, "machine", "state"), "NO_PROXY=*",
@@ -72,14 +72,21 @@ func checkSelf(t *testing.T, old, next, version string) {
 	}
 }
 
-func freePort(t *testing.T) string {
+// freePort is the nth that nobody listens on. It is none of those that connections are made
+// from: another process may have such a one by the time it is used.
+func freePort(t *testing.T, n int) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for port := 10_000 + os.Getpid()*41%20_000; ; port++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			l.Close()
+			if n--; n < 0 {
+				return l.Addr().String()
+			}
+		} else if port > 31_000 {
+			t.Fatal(err)
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func stdout(t *testing.T, dir string, env []string, argv ...string) string {
