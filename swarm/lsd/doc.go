@@ -12,6 +12,7 @@
 // it, since clocks lie: a datagram sent again repeats a true address. The infohashes in it
 // mean nothing to strangers.
 //
-// Memory and work are bounded, whatever is sent. An IPv6 address that is link-local is
+// Memory and work are bounded, whatever is sent, and an address that floods keeps no other
+// one from being heard. An IPv6 address that is link-local is
 // neither announced nor heard: it is no address without the name of an interface.
 package lsd

@@ -9,14 +9,16 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// What is heard is bounded: in all, before anything is read; from each address; and the
-// peers that the node is told of.
+// What is heard is bounded, before anything is read, and so are the peers that the node is
+// told of: from each address, and from all of IPv4 and all of IPv6. What one address says
+// beyond its own bounds takes nothing from the others.
 const (
-	allRate, allBurst       = 1000, 1000 // datagrams a second
-	sourceRate, sourceBurst = 2, 60      // datagrams a second
-	offerRate, offerBurst   = 20, 200    // peers a second
-	maxSources              = 1024
-	maxNeighbours           = 256 // remembered for each torrent
+	sourceRate, sourceBurst           = 2, 60      // datagrams a second, of an address
+	sourceOfferRate, sourceOfferBurst = 4, 100     // peers a second, of an address
+	allRate, allBurst                 = 1000, 1000 // datagrams a second
+	offerRate, offerBurst             = 20, 200    // peers a second
+	maxSources                        = 1024       // of each family
+	maxNeighbours                     = 256        // remembered for each torrent
 
 	// Who announces a torrent again so soon is looking for peers.
 	eager = 2 * time.Minute
@@ -41,6 +43,46 @@ func (t *torrent) forget(now time.Time) {
 	}
 }
 
+// A family is what is heard over IPv4, or over IPv6, in which one host can have more
+// addresses than anybody can remember.
+type family struct {
+	sources map[netip.Addr]*budget
+	all     budget
+}
+
+// A budget is how much more may come now.
+type budget struct{ datagrams, offers *rate.Limiter }
+
+func newFamily() *family {
+	return &family{
+		sources: make(map[netip.Addr]*budget),
+		all:     budget{rate.NewLimiter(allRate, allBurst), rate.NewLimiter(offerRate, offerBurst)},
+	}
+}
+
+// source is the budget of an address. Of too many, any is forgotten.
+func (f *family) source(from netip.Addr) *budget {
+	s := f.sources[from]
+	if s == nil {
+		for other := range f.sources {
+			if len(f.sources) < maxSources {
+				break
+			}
+			delete(f.sources, other)
+		}
+		s = &budget{rate.NewLimiter(sourceRate, sourceBurst), rate.NewLimiter(sourceOfferRate, sourceOfferBurst)}
+		f.sources[from] = s
+	}
+	return s
+}
+
+func (a *Announcer) family(of netip.Addr) *family {
+	if of.Is4() {
+		return a.ipv4
+	}
+	return a.ipv6
+}
+
 // hear takes a datagram that came from an address, by the interface with an index, which
 // is 0 if the system does not say.
 func (a *Announcer) hear(b []byte, from netip.Addr, index int, now time.Time) {
@@ -62,14 +104,13 @@ type find struct {
 func (a *Announcer) accept(b []byte, from netip.Addr, index int, now time.Time) []find {
 	drop := &a.stats.Dropped
 	a.stats.Heard++
-	switch {
-	case !a.all.AllowN(now, 1):
-		drop.Flood++
-		return nil
-	case !a.near(from, index):
+	if !a.near(from, index) {
 		drop.Elsewhere++
 		return nil
-	case !a.source(from).AllowN(now, 1):
+	}
+	family := a.family(from)
+	source := family.source(from)
+	if !source.datagrams.AllowN(now, 1) || !family.all.datagrams.AllowN(now, 1) {
 		drop.Flood++
 		return nil
 	}
@@ -101,7 +142,7 @@ func (a *Announcer) accept(b []byte, from netip.Addr, index int, now time.Time) 
 		if !ours || !a.torrents[infohash].heard(peer, now) {
 			continue
 		}
-		if !a.offers.AllowN(now, 1) {
+		if !source.offers.AllowN(now, 1) || !family.all.offers.AllowN(now, 1) {
 			drop.Flood++
 			return found
 		}
@@ -119,22 +160,6 @@ func (a *Announcer) near(from netip.Addr, index int) bool {
 	return slices.ContainsFunc(a.links, func(l link) bool {
 		return (index == 0 || l.index == index) && l.source.Is4() == from.Is4() && (len(a.keys) > 0 || l.contains(from))
 	})
-}
-
-// source is the budget of an address. Of too many, any is forgotten.
-func (a *Announcer) source(from netip.Addr) *rate.Limiter {
-	s := a.sources[from]
-	if s == nil {
-		for other := range a.sources {
-			if len(a.sources) < maxSources {
-				break
-			}
-			delete(a.sources, other)
-		}
-		s = rate.NewLimiter(sourceRate, sourceBurst)
-		a.sources[from] = s
-	}
-	return s
 }
 
 // heard notes a neighbour, and reports whether the node should know of it: always, if

@@ -183,7 +183,7 @@ func TestFloodIsBounded(t *testing.T) {
 				}
 				m.hear(says(nil, from.String(), uint16(1+i%60_000)), from, 2, now.Add(time.Duration(i)*500*time.Microsecond))
 			}
-			if n := len(m.sources); n > maxSources {
+			if n := len(m.ipv4.sources); n > maxSources {
 				t.Errorf("%d sources are remembered", n)
 			}
 			if n := len(m.torrents[hash(0)].neighbours); n > maxNeighbours {
@@ -207,6 +207,79 @@ func TestFloodIsBounded(t *testing.T) {
 			}
 		})
 	}
+}
+
+// While one host floods, and whatever with, its neighbours are heard, each time they
+// announce.
+func TestOneFlooderDeafensNobody(t *testing.T) {
+	const flooder, honest = "192.0.2.66", "192.0.2.7"
+	keys := keysOf(t, oneKey)
+	torrents := make([]Torrent, maxListed)
+	for i := range torrents {
+		torrents[i].Infohash = hash(byte(i))
+	}
+	everything := func(keys [][32]byte, from netip.Addr, port uint16) []byte {
+		a := newAnnouncer(Config{Addr: netip.AddrPortFrom(netip.IPv6Unspecified(), port), Keys: keys})
+		all := make([][20]byte, len(torrents))
+		for i, t := range torrents {
+			all[i] = t.Infohash
+		}
+		return a.datagrams(from, all)[0]
+	}
+	rows := []struct {
+		name string
+		keys [][32]byte
+		from func(i uint32) netip.Addr
+		says func(from netip.Addr, port uint16) []byte
+	}{
+		{"nonsense", nil, only(flooder), func(netip.Addr, uint16) []byte { return []byte("nonsense") }},
+		{"peers-on-all-ports", nil, only(flooder), func(from netip.Addr, port uint16) []byte { return everything(nil, from, port) }},
+		{"as-if-from-elsewhere", nil, func(i uint32) netip.Addr { return spread("198.18.0.0", i) },
+			func(from netip.Addr, port uint16) []byte { return everything(nil, from, port) }},
+		{"stranger", keys, only(flooder), func(from netip.Addr, port uint16) []byte { return everything(nil, from, port) }},
+		{"member", keys, only(flooder), func(from netip.Addr, port uint16) []byte { return everything(keys, from, port) }},
+		{"as-if-it-were-a-loopback-peer", keys, only("127.0.0.1"), func(from netip.Addr, port uint16) []byte { return everything(keys, from, port) }},
+		{"all-addresses-of-its-ipv6-network", nil, func(i uint32) netip.Addr { return spread("fd00::", i) },
+			func(from netip.Addr, port uint16) []byte { return everything(nil, from, port) }},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			m := newMachine(r.keys)
+			m.know(torrents, now)
+			neighbour, peer := netip.MustParseAddr(honest), netip.MustParseAddrPort(honest+":7801")
+			const aSecond = 2000 // datagrams
+			var at []byte
+			for i := range uint32(30 * aSecond) {
+				clock := now.Add(time.Duration(i) * time.Second / aSecond)
+				from := r.from(i)
+				if i%500 == 0 { // the same is said by many
+					at = r.says(from, uint16(1+i%60_000))
+				}
+				m.hear(at, from, 2, clock)
+				if i%(5*aSecond) != 5*aSecond-1 {
+					continue
+				}
+				m.found = nil
+				m.hear(says(r.keys, honest, 7801), neighbour, 2, clock)
+				if !slices.Equal(m.found, []find{{hash(0), peer}}) {
+					t.Errorf("after %s a neighbour is not heard: %+v", clock.Sub(now), m.Stats())
+				}
+			}
+		})
+	}
+}
+
+func only(addr string) func(uint32) netip.Addr {
+	return func(uint32) netip.Addr { return netip.MustParseAddr(addr) }
+}
+
+// spread is the i-th address after one.
+func spread(addr string, i uint32) netip.Addr {
+	b := netip.MustParseAddr(addr).AsSlice()
+	low := b[len(b)-4:]
+	binary.BigEndian.PutUint32(low, binary.BigEndian.Uint32(low)+2+i)
+	a, _ := netip.AddrFromSlice(b)
+	return a
 }
 
 // Who has everything dials those who look for it, and is left alone by others who have it.

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // The groups of BEP 14.
@@ -102,9 +100,8 @@ type Announcer struct {
 	starting [][20]byte
 	torrents map[[20]byte]*torrent
 	names    []map[[20]byte][20]byte // by key, what torrents are called on the LAN
-	sources  map[netip.Addr]*rate.Limiter
-	all      *rate.Limiter // datagrams
-	offers   *rate.Limiter // calls of Found
+	ipv4     *family
+	ipv6     *family
 	stats    Stats
 }
 
@@ -123,8 +120,7 @@ func newAnnouncer(c Config) *Announcer {
 	a := &Announcer{
 		c: c, log: c.Logger, cookie: rand.Text(), started: make(chan struct{}, 1),
 		told: make(map[link]bool), fresh: make(map[[20]byte]bool),
-		torrents: make(map[[20]byte]*torrent), sources: make(map[netip.Addr]*rate.Limiter),
-		all: rate.NewLimiter(allRate, allBurst), offers: rate.NewLimiter(offerRate, offerBurst),
+		torrents: make(map[[20]byte]*torrent), ipv4: newFamily(), ipv6: newFamily(),
 	}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
