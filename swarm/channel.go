@@ -15,6 +15,7 @@ import (
 
 	"shoal/swarm/announce"
 	"shoal/swarm/ban"
+	"shoal/swarm/fleet"
 	"shoal/swarm/gossip"
 )
 
@@ -172,7 +173,7 @@ func (c *Channel) Neighbours() []Neighbour {
 		}
 		seen := f.gossip.Seen()
 		nb := Neighbour{Addr: f.reached(), Class: f.class(c.n.tr.classes), Have: seen.Have, Heard: seen.Heard, Faults: seen.Faults}
-		if f.member != [32]byte{} {
+		if (f.member != fleet.Identity{}) {
 			nb.Member = hex.EncodeToString(f.member[:])
 		}
 		all = append(all, nb)
@@ -182,15 +183,17 @@ func (c *Channel) Neighbours() []Neighbour {
 	return all
 }
 
-// who is what a follower is known by from one connection to the next.
+// who is what a follower is known by from one connection to the next. The port it says
+// that it listens on is its own word, and another word must not make another one of it.
 func (c *Channel) who(f *follower) string {
+	source := ban.Source(f.remote.Addr()).String()
 	switch {
-	case f.member != [32]byte{}:
-		return f.reached().String() + " (member " + hex.EncodeToString(f.member[:4]) + ")"
+	case f.member != fleet.Identity{}: // those behind one address have keys of their own
+		return source + " (member " + f.member.String() + ")"
 	case f.remote.Addr().IsLoopback():
-		return f.reached().String() // the nodes of one machine are told apart
+		return f.reached().String() // nothing else tells the nodes of one machine apart
 	}
-	return ban.Source(f.remote.Addr()).String()
+	return source
 }
 
 // channel is the one whose rendezvous a connection is in, or nil.

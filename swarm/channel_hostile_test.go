@@ -2,6 +2,7 @@ package swarm_test
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"shoal/swarm"
+	"shoal/swarm/fleet"
 	"shoal/swarm/gossip"
 )
 
@@ -22,12 +24,21 @@ type newsPeer struct {
 // dialNews connects to a follower, as one who listens on a port of its own.
 func dialNews(t *testing.T, f *follower, port int) *newsPeer {
 	t.Helper()
+	return dialNewsAs(t, f, nil, port)
+}
+
+// dialNewsAs does so as a member of a fleet with a key, unless m is nil.
+func dialNewsAs(t *testing.T, f *follower, m *fleet.Member, port int) *newsPeer {
+	t.Helper()
 	c, err := net.Dial("tcp", f.addr())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
 	c.SetDeadline(time.Now().Add(2 * patience))
+	if m != nil {
+		c = tls.Client(c, m.Dialling())
+	}
 	p := &newsPeer{c, t}
 	infohash := topic.Infohash()
 	hello := append([]byte("\x13BitTorrent protocol\x00\x00\x00\x00\x00\x10\x00\x00"), infohash[:]...)
@@ -151,5 +162,34 @@ func TestHostileNews(t *testing.T) {
 				t.Errorf("the board was asked %d times", n)
 			}
 		})
+	}
+}
+
+// Whatever port a member says that it listens on, it is the same one, and stays muted.
+// Others behind its address are not taken for it.
+func TestMemberIsKnownUnderAnyPort(t *testing.T) {
+	k := newKeys(t)
+	bad, good := member(t, k), member(t, k)
+	victim := follow(t, swarm.Config{Fleet: member(t, k)}, swarm.FollowOptions{})
+	for i := range 3 {
+		p := dialNewsAs(t, victim, bad, 20000+i)
+		if i > 0 {
+			if _, ok := p.next(); ok {
+				t.Errorf("it is heard again, as one who listens on port %d", 20000+i)
+			}
+			continue
+		}
+		for range 5 {
+			p.news([]byte("nonsense"))
+		}
+		for ok := true; ok; {
+			_, ok = p.next()
+		}
+	}
+	if _, ok := dialNewsAs(t, victim, good, 20000).next(); !ok {
+		t.Error("another member behind the same address is not heard")
+	}
+	if st := victim.ch.Stats(); st.Muted != 1 {
+		t.Errorf("%+v", st)
 	}
 }

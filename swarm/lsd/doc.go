@@ -13,6 +13,6 @@
 // mean nothing to strangers.
 //
 // Memory and work are bounded, whatever is sent, and an address that floods keeps no other
-// one from being heard. An IPv6 address that is link-local is
-// neither announced nor heard: it is no address without the name of an interface.
+// one from being heard. An IPv6 address that is link-local is neither announced nor heard:
+// it is no address without the name of an interface.
 package lsd
