@@ -201,7 +201,7 @@ func TestPages(t *testing.T) {
 	}
 	w.reports("pos-2", manifest.StateHealthy, res.Artifacts[0].SHA256, says) // and now it is logged
 	twin := regexp.MustCompile(`<a href="([^"]+)">This page as JSON`)
-	for _, path := range append(pages, "/agents/"+url.PathEscape(string(bad))) {
+	for _, path := range append(pages, "/audit?before=3", "/agents/"+url.PathEscape(string(bad))) {
 		r, body := w.request(path, "")
 		if r.StatusCode != http.StatusOK || len(body) > 300<<10 {
 			t.Errorf("%s: %s, %d bytes", path, r.Status, len(body))

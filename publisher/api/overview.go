@@ -35,9 +35,11 @@ func (a *API) events(r *http.Request, _ params) (any, error) {
 	if q.Limit, err = limit(v, maxEvents); err != nil {
 		return nil, err
 	}
-	if after := v.Get("after"); after != "" {
-		if q.After, err = strconv.ParseUint(after, 10, 63); err != nil {
-			return nil, fault.New(fault.Usage, "after is %q, a number is wanted", after)
+	for name, to := range map[string]*uint64{"after": &q.After, "before": &q.Before} {
+		if n := v.Get(name); n != "" {
+			if *to, err = strconv.ParseUint(n, 10, 63); err != nil {
+				return nil, fault.New(fault.Usage, "%s is %q, a number is wanted", name, n)
+			}
 		}
 	}
 	page, err := a.view.Fleet.Events(r.Context(), q)

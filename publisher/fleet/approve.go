@@ -181,7 +181,7 @@ func (s *Store) Approve(_ context.Context, names []string, pending bool) ([]*Age
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, a := range chosen {
-		s.logEvent(Event{Kind: KindAgentApproved, Agent: a.ID, Host: a.Report.Host}, "")
+		s.logEvent(Event{Kind: KindAgentApproved, Agent: a.ID, Host: a.Report.Host}, ofPeople, "")
 		if a := s.agents[a.ID]; a != nil {
 			chosen[i] = s.view(a, now)
 		}
@@ -250,7 +250,7 @@ func (s *Store) Forget(ctx context.Context, names []string) ([]*Agent, error) {
 	}
 	s.mu.Lock()
 	for _, a := range gone {
-		s.forget(a, "by a person")
+		s.forget(a, ofPeople, "by a person")
 	}
 	b := s.wake()
 	s.mu.Unlock()
@@ -258,9 +258,9 @@ func (s *Store) Forget(ctx context.Context, names []string) ([]*Agent, error) {
 }
 
 // forget removes the machine of which a is a view. The caller holds mu.
-func (s *Store) forget(a *Agent, why string) {
+func (s *Store) forget(a *Agent, sh share, why string) {
 	if a.Approved {
-		s.logEvent(Event{Kind: KindAgentForgotten, Agent: a.ID, Host: a.Report.Host, Text: why}, "")
+		s.logEvent(Event{Kind: KindAgentForgotten, Agent: a.ID, Host: a.Report.Host, Text: why}, sh, "")
 	}
 	s.put(a.ID, nil)
 	delete(s.paces, a.ID)

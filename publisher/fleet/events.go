@@ -14,10 +14,7 @@ import (
 	"shoal/manifest"
 )
 
-const (
-	maxEventsPage = 1000
-	pruneAtOnce   = 5000 // of old events, in one commit
-)
+const maxEventsPage = 1000
 
 // Event is something that happened in the fleet and that is kept: what approved machines
 // did, what people did, and what others log here. Members that do not apply are empty.
@@ -53,7 +50,8 @@ const (
 // logged is an event on its way to the disk.
 type logged struct {
 	Event
-	mark string // not logged again with the same; empty for none
+	share share
+	mark  string // not logged again with the same; empty for none
 }
 
 // Log keeps events, which get their number and, where it is zero, their time here. It
@@ -61,7 +59,7 @@ type logged struct {
 func (s *Store) Log(ctx context.Context, events ...Event) error {
 	s.mu.Lock()
 	for _, e := range events {
-		s.logEvent(e, "")
+		s.logEvent(e, ofPeople, "")
 	}
 	b := s.wake()
 	s.mu.Unlock()
@@ -75,38 +73,42 @@ func (s *Store) LogOnce(ctx context.Context, mark string, e Event) error {
 		s.mu.Unlock()
 		return nil
 	}
-	if len(s.marks) >= maxMarks {
+	if len(s.marks) >= s.most.marks {
 		s.mu.Unlock()
 		return fault.New(fault.Quota, "too many events are marked as logged")
 	}
 	s.marks[mark] = true
-	s.logEvent(e, mark)
+	s.logEvent(e, ofPeople, mark)
 	b := s.wake()
 	s.mu.Unlock()
 	return b.written(ctx)
 }
 
 // logEvent has e written with the next commit. The caller holds mu.
-func (s *Store) logEvent(e Event, mark string) {
+func (s *Store) logEvent(e Event, sh share, mark string) {
 	if e.Time.IsZero() {
 		e.Time = s.now()
 	}
 	e.Time = e.Time.UTC().Truncate(time.Second)
-	s.next.events = append(s.next.events, logged{e, mark})
+	s.next.events = append(s.next.events, logged{e, sh, mark})
 }
 
 // saveEvents numbers and writes events, and removes those that are too many or older
 // than oldest.
-func saveEvents(tx *bolt.Tx, events []logged, seq *uint64, oldest time.Time) error {
-	log, index, marks := tx.Bucket(eventBucket), tx.Bucket(byAgent), tx.Bucket(markBucket)
+func saveEvents(tx *bolt.Tx, events []logged, most *bounds, at *kept, oldest time.Time) error {
+	log, index, inShare, marks := tx.Bucket(eventBucket), tx.Bucket(byAgent), tx.Bucket(shareBucket), tx.Bucket(markBucket)
 	for _, e := range events {
-		*seq++
-		e.Seq = *seq
+		at.seq++
+		at.n[e.share]++
+		e.Seq = at.seq
 		v, err := json.Marshal(e.Event)
 		if err != nil {
 			return err
 		}
 		if err := log.Put(number(e.Seq), v); err != nil {
+			return err
+		}
+		if err := inShare.Put(shareKey(e.share, e.Seq), nil); err != nil {
 			return err
 		}
 		if e.Agent != "" {
@@ -120,36 +122,13 @@ func saveEvents(tx *bolt.Tx, events []logged, seq *uint64, oldest time.Time) err
 			}
 		}
 	}
-	if err := log.SetSequence(*seq); err != nil {
+	if err := log.SetSequence(at.seq); err != nil {
 		return err
 	}
-	return prune(log, index, *seq, oldest)
-}
-
-func prune(log, index *bolt.Bucket, last uint64, oldest time.Time) error {
-	var gone []Event
-	c := log.Cursor()
-	for k, v := c.First(); k != nil && len(gone) < pruneAtOnce; k, v = c.Next() {
-		var e Event
-		if err := json.Unmarshal(v, &e); err != nil {
-			e.Seq = binary.BigEndian.Uint64(k)
-		} else if e.Seq+MaxEvents > last && !e.Time.Before(oldest) {
-			break
-		}
-		gone = append(gone, e)
+	if err := inShare.SetSequence(at.seq); err != nil {
+		return err
 	}
-	for _, e := range gone {
-		if err := log.Delete(number(e.Seq)); err != nil {
-			return err
-		}
-		if e.Agent == "" {
-			continue
-		}
-		if err := index.Delete(indexKey(e.Agent, e.Seq)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return prune(tx, most, at, oldest)
 }
 
 func indexKey(id keys.ID, seq uint64) []byte {
@@ -158,11 +137,12 @@ func indexKey(id keys.ID, seq uint64) []byte {
 
 // EventQuery asks for events.
 type EventQuery struct {
-	After uint64        `json:"after"`           // only those with a higher number
-	Agent keys.ID       `json:"agent,omitempty"` // only of this machine
-	Last  bool          `json:"last,omitempty"`  // the latest of them, instead of the first
-	Limit int           `json:"limit,omitempty"` // at most 1000, also when zero
-	Wait  time.Duration `json:"wait,omitempty"`  // for one to come, when there is none
+	After  uint64        `json:"after"`            // only those with a higher number
+	Before uint64        `json:"before,omitempty"` // only those with a lower number, unless zero
+	Agent  keys.ID       `json:"agent,omitempty"`  // only of this machine
+	Last   bool          `json:"last,omitempty"`   // the latest of them, instead of the first
+	Limit  int           `json:"limit,omitempty"`  // at most 1000, also when zero
+	Wait   time.Duration `json:"wait,omitempty"`   // for one to come, when there is none
 }
 
 // EventPage is what an EventQuery found, in the order of the numbers.
@@ -170,7 +150,8 @@ type EventPage struct {
 	Events []Event `json:"events"`
 	// Next is for After, to go on from here.
 	Next uint64 `json:"next"`
-	// First is the number of the oldest event that is kept: what came before is gone.
+	// First is the number of the oldest event that is kept: what came before is gone, and
+	// of what came since, too, what had no room.
 	First uint64 `json:"first"`
 }
 
@@ -222,6 +203,9 @@ func (s *Store) readEvents(q EventQuery) (*EventPage, error) {
 
 // numbers are the numbers of the events that q asks for, rising.
 func numbers(tx *bolt.Tx, q EventQuery) []uint64 {
+	if q.Before == 0 {
+		q.Before = 1<<64 - 1 // no event has that number
+	}
 	c, prefix := tx.Bucket(eventBucket).Cursor(), []byte(nil)
 	if q.Agent != "" {
 		c, prefix = tx.Bucket(byAgent).Cursor(), append([]byte(q.Agent), 0)
@@ -232,7 +216,7 @@ func numbers(tx *bolt.Tx, q EventQuery) []uint64 {
 			return 0, false
 		}
 		n := binary.BigEndian.Uint64(k[len(prefix):])
-		return n, n > q.After
+		return n, n > q.After && n < q.Before
 	}
 	var found []uint64
 	if !q.Last {
@@ -245,7 +229,7 @@ func numbers(tx *bolt.Tx, q EventQuery) []uint64 {
 		}
 		return found
 	}
-	k, _ := c.Seek(key(1<<64 - 1)) // no event has that number: just behind the last one
+	k, _ := c.Seek(key(q.Before)) // just behind the last one
 	if k == nil {
 		k, _ = c.Last()
 	} else {
@@ -284,16 +268,16 @@ func (s *Store) SetCursor(name string, n uint64) error {
 
 // newsOf logs what changed between old, which may be nil, and a. The caller holds mu.
 func (s *Store) newsOf(old, a *Agent, copied bool) {
-	base := Event{Agent: a.ID, Host: a.Report.Host}
+	base, sh := Event{Agent: a.ID, Host: a.Report.Host}, s.shareOf(a)
 	log := func(kind string, change func(*Event)) {
-		if !s.logs(a.ID) {
+		if !s.logs(a.ID, sh) {
 			s.counts.Unlogged++
 			return
 		}
 		e := base
 		e.Kind = kind
 		change(&e)
-		s.logEvent(e, "")
+		s.logEvent(e, sh, "")
 	}
 	if old == nil || !s.approved(old) {
 		log(KindAgentNew, func(e *Event) { e.Text = a.Report.Platform.String() })

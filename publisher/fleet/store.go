@@ -29,6 +29,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/time/rate"
 
 	"shoal/internal/fault"
 	"shoal/keys"
@@ -39,7 +40,7 @@ import (
 const (
 	MaxAgents     = 50_000              // machines in all
 	MaxUnapproved = 1_000               // of them strangers; the one longest unseen goes
-	MaxEvents     = 100_000             // the oldest go
+	MaxEvents     = 100_000             // of machines, and as many of people and rollouts; of each the oldest go
 	NotSeenAfter  = 24 * time.Hour      // a machine is then counted apart
 	ForgetAfter   = 90 * 24 * time.Hour // a machine is then forgotten, and so is an event
 )
@@ -53,7 +54,6 @@ const (
 	commitEvery = 200 * time.Millisecond
 	tidyEvery   = time.Hour
 	allowEvery  = 2 * time.Second // agents.allow is looked at for edits
-	maxMarks    = 10_000
 )
 
 var (
@@ -61,6 +61,7 @@ var (
 	agentBucket  = []byte("agents")
 	eventBucket  = []byte("events")   // by number
 	byAgent      = []byte("by_agent") // agent id and number, of events
+	shareBucket  = []byte("shares")   // share and number, of events
 	markBucket   = []byte("marks")    // of events that are logged once
 	cursorBucket = []byte("cursors")  // how far others have read the events
 )
@@ -80,6 +81,8 @@ type Config struct {
 	Clock func() time.Time
 	// Logger receives what goes wrong. If nil, nothing is logged.
 	Logger *slog.Logger
+
+	most bounds // replaces what is usual, in tests
 }
 
 // Whose reports count.
@@ -95,6 +98,8 @@ type Store struct {
 	db  *bolt.DB
 	now func() time.Time
 	log *slog.Logger
+
+	most bounds
 
 	work chan struct{} // wakes the writer
 	stop chan struct{} // closed to end it
@@ -113,7 +118,9 @@ type Store struct {
 	next      *batch        // what is to be written
 	changed   chan struct{} // closed when something was written
 
-	seq uint64 // of the last event; the writer's
+	at kept // the writer's
+
+	newcomers *rate.Limiter // their events; after mu
 
 	loud  *addresses // all that is posted
 	loose *addresses // what is posted by strangers
@@ -133,13 +140,17 @@ func newBatch() *batch { return &batch{agents: map[keys.ID]bool{}, done: make(ch
 // process has it the code is locked.
 func Open(cfg Config) (_ *Store, err error) {
 	s := &Store{
-		cfg: cfg, now: cfg.Clock, log: cfg.Logger,
+		cfg: cfg, now: cfg.Clock, log: cfg.Logger, most: cfg.most,
 		work: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
-		loud: newAddresses(perSecond, perSecondBurst), loose: newAddresses(strangersEvery, strangersBurst),
+		newcomers: rate.NewLimiter(rate.Every(newcomersEvery), newcomersBurst),
+		loud:      newAddresses(perSecond, perSecondBurst), loose: newAddresses(strangersEvery, strangersBurst),
 		agents: map[keys.ID]*Agent{}, marks: map[string]bool{}, paces: map[keys.ID]*pace{}, next: newBatch(), changed: make(chan struct{}),
 	}
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.most == (bounds{}) {
+		s.most = usual
 	}
 	if s.cfg.CommitEvery == 0 {
 		s.cfg.CommitEvery = commitEvery
@@ -193,6 +204,9 @@ func (s *Store) prepare(tx *bolt.Tx) error {
 			return err
 		}
 	}
+	if err := prepareShares(tx); err != nil {
+		return err
+	}
 	meta := tx.Bucket(metaBucket)
 	if v := meta.Get([]byte("schema")); v == nil {
 		if err := meta.Put([]byte("schema"), number(schema)); err != nil {
@@ -224,7 +238,16 @@ func (s *Store) load(tx *bolt.Tx) error {
 	if err != nil {
 		return err
 	}
-	s.seq = tx.Bucket(eventBucket).Sequence()
+	s.at.seq = tx.Bucket(eventBucket).Sequence()
+	err = tx.Bucket(shareBucket).ForEach(func(k, _ []byte) error {
+		if sh := share(k[0]); sh < shares {
+			s.at.n[sh]++
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	return tx.Bucket(markBucket).ForEach(func(k, _ []byte) error {
 		s.marks[string(k)] = true
 		return nil
@@ -320,21 +343,18 @@ func (s *Store) commit() {
 		records[id] = s.agents[id]
 	}
 	s.mu.Unlock()
-	seq := s.seq
-	if err := s.db.Update(func(tx *bolt.Tx) error { return s.save(tx, records, b.events, &seq) }); err != nil {
+	at := s.at
+	if err := s.db.Update(func(tx *bolt.Tx) error { return s.save(tx, records, b.events, &at) }); err != nil {
 		b.err = failure("keeping the fleet's reports", err)
 		s.log.Error("the fleet's reports are not kept", "err", err)
 		s.mu.Lock()
 		for id := range b.agents {
 			s.next.agents[id] = true
 		}
-		s.next.events = append(b.events, s.next.events...)
-		if over := len(s.next.events) - MaxEvents; over > 0 {
-			s.next.events = slices.Delete(s.next.events, 0, over)
-		}
+		s.next.events = s.most.latest(append(b.events, s.next.events...))
 		s.mu.Unlock()
 	} else {
-		s.seq = seq
+		s.at = at
 		s.mu.Lock()
 		close(s.changed)
 		s.changed = make(chan struct{})
@@ -343,7 +363,7 @@ func (s *Store) commit() {
 	close(b.done)
 }
 
-func (s *Store) save(tx *bolt.Tx, records map[keys.ID]*Agent, events []logged, seq *uint64) error {
+func (s *Store) save(tx *bolt.Tx, records map[keys.ID]*Agent, events []logged, at *kept) error {
 	agents := tx.Bucket(agentBucket)
 	for id, a := range records {
 		if a == nil {
@@ -360,7 +380,7 @@ func (s *Store) save(tx *bolt.Tx, records map[keys.ID]*Agent, events []logged, s
 			return err
 		}
 	}
-	return saveEvents(tx, events, seq, s.now().Add(-ForgetAfter))
+	return saveEvents(tx, events, &s.most, at, s.now().Add(-ForgetAfter))
 }
 
 // tidy forgets machines that are gone for good. One that comes back is still approved.
@@ -370,7 +390,7 @@ func (s *Store) tidy() {
 	now := s.now()
 	for _, a := range s.agents {
 		if now.Sub(a.Seen) > ForgetAfter {
-			s.forget(s.view(a, now), "not seen for 90 days")
+			s.forget(s.view(a, now), ofMachines, "not seen for 90 days")
 		}
 	}
 }

@@ -13,12 +13,15 @@ import (
 )
 
 // How often one machine is heard, and how much of the log it may fill: it reports every
-// ten minutes, and on a change.
+// ten minutes, and on a change. In the 90 days that events are kept it fills an eighth of
+// its share of the log; all newcomers together, 10,000 at once and one a second.
 const (
-	reportEvery = 2 * time.Second
-	reportBurst = 30
-	eventEvery  = 10 * time.Second
-	eventBurst  = 200
+	reportEvery    = 2 * time.Second
+	reportBurst    = 30
+	eventEvery     = 10 * time.Minute
+	eventBurst     = 200
+	newcomersEvery = time.Second
+	newcomersBurst = 10_000
 )
 
 // pace bounds what one key may send.
@@ -35,7 +38,7 @@ type Counters struct {
 	Foreign  uint64 `json:"foreign"`  // of another fleet
 	Replayed uint64 `json:"replayed"` // the counter was not above the last one
 	Limited  uint64 `json:"limited"`  // too many, from one key or address, or in all
-	Unlogged uint64 `json:"unlogged"` // events of a machine that had too many
+	Unlogged uint64 `json:"unlogged"` // events of machines that had too many
 }
 
 // Counters returns what became of reports since the store was opened.
@@ -118,7 +121,7 @@ func (s *Store) room(old, a *Agent, now time.Time) error {
 		}
 		return nil
 	}
-	if len(s.agents) >= MaxAgents {
+	if len(s.agents) >= s.most.agents {
 		return fault.New(fault.Quota, "%d machines report here, which is all there is room for", len(s.agents)).
 			Do("shoal fleet forget ID, for those that are gone")
 	}
@@ -131,19 +134,20 @@ func (s *Store) room(old, a *Agent, now time.Time) error {
 			oldest = o
 		}
 	}
-	s.forget(s.view(oldest, now), "")
+	s.forget(s.view(oldest, now), ofMachines, "")
 	return nil
 }
 
-// logs reports whether an event of this machine still goes into the log. The caller
-// holds mu.
-func (s *Store) logs(id keys.ID) bool {
+// logs reports whether an event of this machine still goes into its share of the log. The
+// caller holds mu.
+func (s *Store) logs(id keys.ID, sh share) bool {
 	p := s.paces[id]
 	if p == nil {
 		p = newPace()
 		s.paces[id] = p
 	}
-	return p.events.AllowN(s.now(), 1)
+	now := s.now()
+	return p.events.AllowN(now, 1) && (sh != ofNewcomers || s.newcomers.AllowN(now, 1))
 }
 
 // Imported says what became of reports from a file.

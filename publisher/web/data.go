@@ -155,11 +155,7 @@ func (s *Web) audit(r *http.Request) (page, error) {
 		if err != nil || n == 0 {
 			return page{}, fault.New(fault.Usage, "before is %q, the number of an event is wanted", before)
 		}
-		// Numbers rise by one, so these are the ones just below.
-		q.Last, q.After, q.Limit = false, n-1-min(n-1, eventsShown), int(min(n-1, eventsShown))
-		if q.Limit == 0 {
-			q.After, q.Limit = n, 1 // before the first there is nothing
-		}
+		q.Before = n
 	}
 	found, err := s.cfg.View.Fleet.Events(r.Context(), q)
 	if err != nil {
@@ -169,13 +165,13 @@ func (s *Web) audit(r *http.Request) (page, error) {
 		Events []fleet.Event
 		Older  uint64 // for before; 0 when there are none
 		Later  bool
-	}{Events: newestFirst(found.Events), Later: !q.Last}
+	}{Events: newestFirst(found.Events), Later: q.Before > 0}
 	if n := len(found.Events); n > 0 && found.Events[0].Seq > found.First {
 		d.Older = found.Events[0].Seq
 	}
 	twin := "/api/v1/events?last=1&limit=" + strconv.Itoa(eventsShown)
-	if !q.Last {
-		twin = "/api/v1/events?after=" + strconv.FormatUint(q.After, 10) + "&limit=" + strconv.Itoa(q.Limit)
+	if q.Before > 0 {
+		twin += "&before=" + strconv.FormatUint(q.Before, 10)
 	}
 	return page{Name: "audit", Title: "Audit", Twin: twin, Data: d}, nil
 }
