@@ -257,12 +257,17 @@ func (s *Store) Forget(ctx context.Context, names []string) ([]*Agent, error) {
 	return gone, b.written(ctx)
 }
 
-// forget removes the machine of which a is a view. The caller holds mu.
+// forget removes the machine of which a is a view. Where it counted, its counter is kept:
+// what it reported before must not be taken for news should its key count again, or still.
+// The caller holds mu.
 func (s *Store) forget(a *Agent, sh share, why string) {
 	if a.Approved {
 		s.logEvent(Event{Kind: KindAgentForgotten, Agent: a.ID, Host: a.Report.Host, Text: why}, sh, "")
 	}
 	s.put(a.ID, nil)
+	if a.Approved {
+		s.forgotten[a.ID] = a.Report.Counter
+	}
 	delete(s.paces, a.ID)
 }
 

@@ -64,6 +64,7 @@ var (
 	shareBucket  = []byte("shares")   // share and number, of events
 	markBucket   = []byte("marks")    // of events that are logged once
 	cursorBucket = []byte("cursors")  // how far others have read the events
+	lastBucket   = []byte("counters") // the last ones of machines that were forgotten
 )
 
 // Config says which fleet is kept, and where.
@@ -112,6 +113,7 @@ type Store struct {
 	ids       []keys.ID // of agents, in order
 	strangers int       // of agents, those not approved
 	allow     allowed
+	forgotten map[keys.ID]int64 // the last counters of machines that are gone; none is in agents
 	marks     map[string]bool
 	paces     map[keys.ID]*pace
 	counts    Counters
@@ -144,7 +146,7 @@ func Open(cfg Config) (_ *Store, err error) {
 		work: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 		newcomers: rate.NewLimiter(rate.Every(newcomersEvery), newcomersBurst),
 		loud:      newAddresses(perSecond, perSecondBurst), loose: newAddresses(strangersEvery, strangersBurst),
-		agents: map[keys.ID]*Agent{}, marks: map[string]bool{}, paces: map[keys.ID]*pace{}, next: newBatch(), changed: make(chan struct{}),
+		agents: map[keys.ID]*Agent{}, forgotten: map[keys.ID]int64{}, marks: map[string]bool{}, paces: map[keys.ID]*pace{}, next: newBatch(), changed: make(chan struct{}),
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -199,7 +201,7 @@ func (s *Store) Close() error {
 
 // prepare makes what is not there and refuses what is another's.
 func (s *Store) prepare(tx *bolt.Tx) error {
-	for _, name := range [][]byte{metaBucket, agentBucket, eventBucket, byAgent, markBucket, cursorBucket} {
+	for _, name := range [][]byte{metaBucket, agentBucket, eventBucket, byAgent, markBucket, cursorBucket, lastBucket} {
 		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 			return err
 		}
@@ -238,6 +240,15 @@ func (s *Store) load(tx *bolt.Tx) error {
 	if err != nil {
 		return err
 	}
+	err = tx.Bucket(lastBucket).ForEach(func(k, v []byte) error {
+		if len(v) == 8 {
+			s.forgotten[keys.ID(k)] = int64(binary.BigEndian.Uint64(v))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	s.at.seq = tx.Bucket(eventBucket).Sequence()
 	err = tx.Bucket(shareBucket).ForEach(func(k, _ []byte) error {
 		if sh := share(k[0]); sh < shares {
@@ -268,6 +279,7 @@ func (s *Store) put(id keys.ID, a *Agent) {
 		}
 	default:
 		s.agents[id] = a
+		delete(s.forgotten, id)
 		if !found {
 			s.ids = slices.Insert(s.ids, i, id)
 		}
@@ -338,9 +350,9 @@ func (s *Store) commit() {
 	s.mu.Lock()
 	b := s.next
 	s.next = newBatch()
-	records := make(map[keys.ID]*Agent, len(b.agents))
+	records := make(map[keys.ID]record, len(b.agents))
 	for id := range b.agents {
-		records[id] = s.agents[id]
+		records[id] = record{s.agents[id], s.forgotten[id]}
 	}
 	s.mu.Unlock()
 	at := s.at
@@ -363,24 +375,38 @@ func (s *Store) commit() {
 	close(b.done)
 }
 
-func (s *Store) save(tx *bolt.Tx, records map[keys.ID]*Agent, events []logged, at *kept) error {
-	agents := tx.Bucket(agentBucket)
-	for id, a := range records {
-		if a == nil {
-			if err := agents.Delete([]byte(id)); err != nil {
+// record is what the disk is to have of a machine.
+type record struct {
+	agent *Agent // nil for none
+	last  int64  // its counter, if it was forgotten; 0 for none
+}
+
+func (s *Store) save(tx *bolt.Tx, records map[keys.ID]record, events []logged, at *kept) error {
+	agents, last := tx.Bucket(agentBucket), tx.Bucket(lastBucket)
+	for id, r := range records {
+		var a, n []byte
+		if r.agent != nil {
+			var err error
+			if a, err = json.Marshal(r.agent); err != nil {
 				return err
 			}
-			continue
 		}
-		v, err := json.Marshal(a)
-		if err != nil {
-			return err
+		if r.last > 0 {
+			n = number(uint64(r.last))
 		}
-		if err := agents.Put([]byte(id), v); err != nil {
+		if err := errors.Join(set(agents, id, a), set(last, id, n)); err != nil {
 			return err
 		}
 	}
 	return saveEvents(tx, events, &s.most, at, s.now().Add(-ForgetAfter))
+}
+
+// set has v, or nothing if nil, under id.
+func set(b *bolt.Bucket, id keys.ID, v []byte) error {
+	if v == nil {
+		return b.Delete([]byte(id))
+	}
+	return b.Put([]byte(id), v)
 }
 
 // tidy forgets machines that are gone for good. One that comes back is still approved.
@@ -391,6 +417,15 @@ func (s *Store) tidy() {
 	for _, a := range s.agents {
 		if now.Sub(a.Seen) > ForgetAfter {
 			s.forget(s.view(a, now), ofMachines, "not seen for 90 days")
+		}
+	}
+	if len(s.forgotten) <= s.most.agents {
+		return
+	}
+	for id := range s.forgotten { // what is left is bounded by agents.allow
+		if !s.allow.keys[id] {
+			delete(s.forgotten, id)
+			s.next.agents[id] = true
 		}
 	}
 }

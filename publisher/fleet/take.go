@@ -79,10 +79,13 @@ func (s *Store) take(env []byte, via Via, now time.Time) (Taken, *batch, error) 
 		return Taken{}, nil, err
 	}
 	t := Taken{Agent: r.Agent}
-	old := s.agents[r.Agent]
-	if old != nil && r.Counter <= old.Report.Counter {
+	old, last := s.agents[r.Agent], s.forgotten[r.Agent]
+	if old != nil {
+		last = old.Report.Counter
+	}
+	if r.Counter <= last {
 		s.counts.Replayed++
-		return t, nil, fault.New(fault.Rollback, "the report's counter %d is not above %d, the last one of this key", r.Counter, old.Report.Counter).
+		return t, nil, fault.New(fault.Rollback, "the report's counter %d is not above %d, the last one of this key", r.Counter, last).
 			Line("It was sent before, or two machines use one key.")
 	}
 	seen := now
