@@ -25,6 +25,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,7 +61,8 @@ type Config struct {
 	Exec []string
 	// On are the kinds of events to tell of; "rollout.*" means all that begin so.
 	On []string
-	// SecretFile holds what signs posts; without one they are not signed.
+	// SecretFile holds what signs posts, and is one that its owner alone can read; without
+	// one posts are not signed.
 	SecretFile string
 }
 
@@ -182,13 +184,22 @@ func readSecret(path string) ([]byte, error) {
 		return nil, fault.New(fault.Config, "reading a webhook's secret: %w", err)
 	}
 	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, fault.New(fault.Config, "reading a webhook's secret: %w", err)
+	}
+	if fi.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" {
+		return nil, fault.New(fault.Config, "others than its owner can read the webhook's secret in %q (mode %04o)", path, fi.Mode().Perm()).
+			Line("Whoever has it can send what the receiver takes for this publisher's.").
+			Do("chmod 600 %s, with a new secret if others may have read it", path).Fact("key", "webhooks")
+	}
 	b, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
 	if err != nil {
 		return nil, fault.New(fault.Config, "reading a webhook's secret: %w", err)
 	}
 	if b = bytes.TrimSpace(b); len(b) < minSecret || len(b) > maxSecret {
 		return nil, fault.New(fault.Config, "the webhook's secret in %q has %d bytes; %d to %d are wanted", path, len(b), minSecret, maxSecret).
-			Do("head -c 32 /dev/urandom | base64 > %s", path)
+			Do("umask 077; head -c 32 /dev/urandom | base64 > %s", path)
 	}
 	return b, nil
 }

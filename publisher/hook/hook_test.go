@@ -302,6 +302,21 @@ func TestHooksThatAreNone(t *testing.T) {
 	}
 }
 
+func TestSecretThatOthersCanRead(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("files have no such modes on Windows")
+	}
+	c := Config{URL: "http://x", On: []string{"*"}, SecretFile: secretFile(t, "0123456789abcdef")}
+	for mode, want := range map[os.FileMode]fault.Code{0o600: fault.OK, 0o400: fault.OK, 0o640: fault.Config, 0o604: fault.Config, 0o620: fault.Config} {
+		if err := os.Chmod(c.SecretFile, mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := New(Hooks{Hooks: []Config{c}}); fault.CodeOf(err) != want {
+			t.Errorf("%04o: %v", mode, err)
+		}
+	}
+}
+
 // FuzzText: whatever a machine says, no chat takes it for more than words.
 func FuzzText(f *testing.F) {
 	f.Add("pos-1", "<!channel>", "https://evil")

@@ -43,7 +43,7 @@ type Webhook struct {
 	URL        string   `yaml:"url" mapstructure:"url" doc:"gets each event as a POST that chat servers understand"`
 	Exec       []string `yaml:"exec" mapstructure:"exec" doc:"or a program, which gets it as JSON on standard input"`
 	On         []string `yaml:"on" mapstructure:"on" doc:"kinds of events, as in [rollout.*, agent.failed, expiry.soon]"`
-	SecretFile string   `yaml:"secret_file" mapstructure:"secret_file" doc:"signs the posts: Shoal-Signature"`
+	SecretFile string   `yaml:"secret_file" mapstructure:"secret_file" doc:"signs the posts: Shoal-Signature; its owner alone can read it"`
 }
 
 // UI says who may look at the fleet.
