@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -66,18 +67,19 @@ func (s *Store) Log(ctx context.Context, events ...Event) error {
 	return b.written(ctx)
 }
 
-// LogOnce is Log for an event that is logged once per mark, over restarts too.
+// LogOnce is Log for an event that is logged once per mark, over restarts too: until
+// 10,000 others were marked since.
 func (s *Store) LogOnce(ctx context.Context, mark string, e Event) error {
 	s.mu.Lock()
-	if s.marks[mark] {
+	if slices.Contains(s.marks, mark) {
 		s.mu.Unlock()
 		return nil
 	}
-	if len(s.marks) >= s.most.marks {
-		s.mu.Unlock()
-		return fault.New(fault.Quota, "too many events are marked as logged")
+	s.marks = append(s.marks, mark)
+	if over := len(s.marks) - s.most.marks; over > 0 {
+		s.next.unmarked = append(s.next.unmarked, s.marks[:over]...)
+		s.marks = slices.Delete(s.marks, 0, over)
 	}
-	s.marks[mark] = true
 	s.logEvent(e, ofPeople, mark)
 	b := s.wake()
 	s.mu.Unlock()

@@ -248,3 +248,51 @@ func TestLogWithoutSharesOpens(t *testing.T) {
 		t.Errorf("the last: %+v, %v", page, err)
 	}
 }
+
+// However much was logged once before, there is room for the next, and the disk is bounded.
+func TestMarksAreBounded(t *testing.T) {
+	w := newWorld(t, func(c *fleet.Config) { c.Keep(10, 1000, 5, 10) })
+	once := func(from, to int) {
+		t.Helper()
+		for i := from; i < to; i++ {
+			e := fleet.Event{Kind: fleet.KindExpirySoon, Text: fmt.Sprint(i)}
+			if err := w.LogOnce(t.Context(), fmt.Sprintf("manifest %d 7d", 1000-i), e); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	logged := func(want int) {
+		t.Helper()
+		if n := w.kinds()[fleet.KindExpirySoon]; n != want {
+			t.Errorf("%d are logged, want %d", n, want)
+		}
+	}
+	once(0, 25)
+	logged(25)
+	once(15, 25) // these are still known
+	logged(25)
+	w.reopen()
+	once(15, 25)
+	logged(25)
+	once(25, 28)
+	once(18, 28)
+	logged(28)
+	once(0, 1) // and this one no longer
+	logged(29)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bolt.Open(filepath.Join(w.dir, fleet.DBFile), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	err = db.View(func(tx *bolt.Tx) error {
+		n = tx.Bucket([]byte("marks")).Stats().KeyN
+		return nil
+	})
+	if err = errors.Join(err, db.Close()); err != nil || n != 10 {
+		t.Errorf("%d marks on the disk, %v", n, err)
+	}
+	w.open()
+}

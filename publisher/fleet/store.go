@@ -16,11 +16,13 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -114,7 +116,7 @@ type Store struct {
 	strangers int       // of agents, those not approved
 	allow     allowed
 	forgotten map[keys.ID]int64 // the last counters of machines that are gone; none is in agents
-	marks     map[string]bool
+	marks     []string          // what is logged once, in the order it was
 	paces     map[keys.ID]*pace
 	counts    Counters
 	next      *batch        // what is to be written
@@ -130,10 +132,11 @@ type Store struct {
 
 // batch is what goes to the disk together.
 type batch struct {
-	agents map[keys.ID]bool
-	events []logged
-	done   chan struct{} // closed when it is on the disk, or could not be written
-	err    error         // why not
+	agents   map[keys.ID]bool
+	events   []logged
+	unmarked []string      // marks that go, before those of events
+	done     chan struct{} // closed when it is on the disk, or could not be written
+	err      error         // why not
 }
 
 func newBatch() *batch { return &batch{agents: map[keys.ID]bool{}, done: make(chan struct{})} }
@@ -146,7 +149,7 @@ func Open(cfg Config) (_ *Store, err error) {
 		work: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 		newcomers: rate.NewLimiter(rate.Every(newcomersEvery), newcomersBurst),
 		loud:      newAddresses(perSecond, perSecondBurst), loose: newAddresses(strangersEvery, strangersBurst),
-		agents: map[keys.ID]*Agent{}, forgotten: map[keys.ID]int64{}, marks: map[string]bool{}, paces: map[keys.ID]*pace{}, next: newBatch(), changed: make(chan struct{}),
+		agents: map[keys.ID]*Agent{}, forgotten: map[keys.ID]int64{}, paces: map[keys.ID]*pace{}, next: newBatch(), changed: make(chan struct{}),
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -259,10 +262,15 @@ func (s *Store) load(tx *bolt.Tx) error {
 	if err != nil {
 		return err
 	}
-	return tx.Bucket(markBucket).ForEach(func(k, _ []byte) error {
-		s.marks[string(k)] = true
+	logged := map[string]uint64{}
+	err = tx.Bucket(markBucket).ForEach(func(k, v []byte) error {
+		if len(v) == 8 {
+			logged[string(k)] = binary.BigEndian.Uint64(v)
+		}
 		return nil
 	})
+	s.marks = slices.SortedFunc(maps.Keys(logged), func(a, b string) int { return cmp.Compare(logged[a], logged[b]) })
+	return err
 }
 
 // put has a written, or forgotten if nil, with the next commit. The caller holds mu.
@@ -356,13 +364,14 @@ func (s *Store) commit() {
 	}
 	s.mu.Unlock()
 	at := s.at
-	if err := s.db.Update(func(tx *bolt.Tx) error { return s.save(tx, records, b.events, &at) }); err != nil {
+	if err := s.db.Update(func(tx *bolt.Tx) error { return s.save(tx, records, b, &at) }); err != nil {
 		b.err = failure("keeping the fleet's reports", err)
 		s.log.Error("the fleet's reports are not kept", "err", err)
 		s.mu.Lock()
 		for id := range b.agents {
 			s.next.agents[id] = true
 		}
+		s.next.unmarked = append(b.unmarked, s.next.unmarked...)
 		s.next.events = s.most.latest(append(b.events, s.next.events...))
 		s.mu.Unlock()
 	} else {
@@ -381,7 +390,7 @@ type record struct {
 	last  int64  // its counter, if it was forgotten; 0 for none
 }
 
-func (s *Store) save(tx *bolt.Tx, records map[keys.ID]record, events []logged, at *kept) error {
+func (s *Store) save(tx *bolt.Tx, records map[keys.ID]record, b *batch, at *kept) error {
 	agents, last := tx.Bucket(agentBucket), tx.Bucket(lastBucket)
 	for id, r := range records {
 		var a, n []byte
@@ -398,7 +407,12 @@ func (s *Store) save(tx *bolt.Tx, records map[keys.ID]record, events []logged, a
 			return err
 		}
 	}
-	return saveEvents(tx, events, &s.most, at, s.now().Add(-ForgetAfter))
+	for _, mark := range b.unmarked {
+		if err := tx.Bucket(markBucket).Delete([]byte(mark)); err != nil {
+			return err
+		}
+	}
+	return saveEvents(tx, b.events, &s.most, at, s.now().Add(-ForgetAfter))
 }
 
 // set has v, or nothing if nil, under id.
