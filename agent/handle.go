@@ -23,7 +23,10 @@ type Handle interface {
 	Revert(ctx context.Context, app, version string) (*Reverted, error)
 	Stored(ctx context.Context) ([]Stored, error)
 	Drop(ctx context.Context, which []string) (*Dropped, error)
+	// Report returns a signed report for a file, with what happened since the last one that
+	// is in a file, which Reported says of it.
 	Report(ctx context.Context) (json.RawMessage, error)
+	Reported(ctx context.Context, report json.RawMessage) error
 	// Serving reports whether the agent goes on when the command ends.
 	Serving() bool
 	Close() error
@@ -114,6 +117,10 @@ func (r remote) Drop(ctx context.Context, which []string) (*Dropped, error) {
 func (r remote) Report(ctx context.Context) (json.RawMessage, error) {
 	var env json.RawMessage
 	return env, r.c.Do(ctx, "report", struct{}{}, nil, &env)
+}
+
+func (r remote) Reported(ctx context.Context, report json.RawMessage) error {
+	return r.c.Do(ctx, "reported", report, nil, new(struct{}))
 }
 
 // CurrentStatus is the running agent's status, else how things were when one last ran.

@@ -101,7 +101,7 @@ func (s *AppStatus) account() manifest.AppReport {
 	return r
 }
 
-// Report returns a signed report for a file, with what happened since the last one.
+// Report implements [Handle].
 func (a *Agent) Report(ctx context.Context) (json.RawMessage, error) {
 	if err := a.do(ctx, func() {
 		for _, app := range a.apps {
@@ -114,4 +114,9 @@ func (a *Agent) Report(ctx context.Context) (json.RawMessage, error) {
 		return nil, fault.New(fault.Config, "this machine belongs to no fleet yet").Do("shoal agent join LINK")
 	}
 	return a.reports.Export(ctx)
+}
+
+// Reported implements [Handle].
+func (a *Agent) Reported(_ context.Context, report json.RawMessage) error {
+	return a.reports.Exported(report)
 }

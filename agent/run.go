@@ -258,6 +258,7 @@ func (a *Agent) commands() map[string]control.Command {
 			return &Examined{Inside: true, Findings: a.cfg.examine()}, nil
 		}),
 		"report":          command(func(ctx context.Context, _ struct{}) (any, error) { return a.Report(ctx) }),
+		"reported":        command(func(ctx context.Context, env json.RawMessage) (any, error) { return nil, a.Reported(ctx, env) }),
 		"examine-network": command(func(ctx context.Context, _ struct{}) (any, error) { return a.examineNetwork(ctx), nil }),
 		"unban":           command(func(context.Context, struct{}) (any, error) { return a.unban(), nil }),
 		"read-join":       command(func(ctx context.Context, _ struct{}) (any, error) { return nil, a.readJoin(ctx) }),

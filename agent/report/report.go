@@ -4,8 +4,9 @@
 // nobody can forge one or play one back. It is sent soon after something has changed and
 // about every ten minutes besides, and the more rarely the longer nobody takes it; when
 // somebody does again, it is how the machine stands now, with the events of the time
-// between counted. Events may be told twice, when an answer is lost, and are never
-// dropped for it. Reporting owns its goroutines and its file; updates never wait for it.
+// between counted. Events may be told twice, when an answer is lost or a file is not
+// written, and are never dropped for it. Reporting owns its goroutines and its file;
+// updates never wait for it.
 package report
 
 import (
@@ -74,8 +75,15 @@ type Reporter struct {
 	run    string
 	places []*place
 
-	mu   sync.Mutex // guards what follows
-	kept kept
+	mu       sync.Mutex // guards what follows
+	kept     kept
+	exported exported
+}
+
+// exported is the last report for a file. It may not be in one.
+type exported struct {
+	report manifest.Digest // of its payload
+	events []manifest.EventCount
 }
 
 // kept is what is on the disk.
@@ -294,14 +302,36 @@ func draft(doc *manifest.Report) ([]byte, error) {
 
 func cut(s string, most int) string { return s[:min(len(s), most)] }
 
-// Export returns a report for a file, with the events since the last one.
+// Export returns a report for a file, with the events that no file has yet. They wait
+// until [Reporter.Exported] says that this one has them.
 func (r *Reporter) Export(ctx context.Context) ([]byte, error) {
-	env, events, err := r.sign(ctx, toFile)
+	b, events, err := r.sign(ctx, toFile)
+	if err != nil {
+		return nil, err
+	}
+	env, err := manifest.ParseEnvelope(b, manifest.TypeReport)
 	if err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.told(toFile, events)
-	return env, r.save()
+	r.exported = exported{env.PayloadHash(), events}
+	return b, nil
+}
+
+// Exported says that a report of [Reporter.Export] is in its file, for good. The events of
+// any but the last one go into another file too.
+func (r *Reporter) Exported(report []byte) error {
+	env, err := manifest.ParseEnvelope(report, manifest.TypeReport)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if env.PayloadHash() != r.exported.report {
+		return nil
+	}
+	r.told(toFile, r.exported.events)
+	r.exported = exported{}
+	return r.save()
 }

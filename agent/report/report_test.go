@@ -186,11 +186,60 @@ func TestEventsAreBounded(t *testing.T) {
 	if len(doc.Events) > maxEvents || sum != n {
 		t.Errorf("%d kinds, %d events", len(doc.Events), sum)
 	}
+	if err := m.Exported(b); err != nil {
+		t.Fatal(err)
+	}
 	if b, err = m.Export(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if doc, _, err = manifest.OpenReport(b, f.Pin()); err != nil || len(doc.Events) != 0 {
 		t.Errorf("%v, told again: %+v", err, doc.Events)
+	}
+}
+
+// What went into a file that was never whole, goes into the next one.
+func TestEventsWaitForAFileThatIsWhole(t *testing.T) {
+	f := mt.New(t)
+	m := newMachine(t, f)
+	export := func(events string) []byte {
+		t.Helper()
+		b, err := m.Export(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc, _, err := manifest.OpenReport(b, f.Pin())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(doc.Events); got != events {
+			t.Errorf("it tells %s, want %s", got, events)
+		}
+		return b
+	}
+	exported := func(b []byte) {
+		t.Helper()
+		if err := m.Exported(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.Note(event(fault.Rollback, "one"))
+	export("[{rollback 1 manifest acme/stable: one}]") // which cannot be written
+	m.open(t)                                          // nor later: the machine is started again
+	lost := export("[{rollback 1 manifest acme/stable: one}]")
+	m.Note(event(fault.Rollback, "one"), event(fault.Expired, "two"))
+	whole := export("[{rollback 2 manifest acme/stable: one} {expired 1 manifest acme/stable: two}]")
+	m.Note(event(fault.Rollback, "one")) // while the file is written
+	exported(lost)                       // says nothing of what came since
+	exported(whole)
+	exported(whole)
+	last := export("[{rollback 1 manifest acme/stable: one}]")
+	m.open(t)
+	exported(last) // of another run, which does not know what was in it
+	exported(export("[{rollback 1 manifest acme/stable: one}]"))
+	m.open(t)
+	export("[]")
+	if err := m.Exported([]byte("nonsense")); err == nil {
+		t.Error("nonsense is a report")
 	}
 }
 

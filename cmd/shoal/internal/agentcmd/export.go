@@ -37,6 +37,10 @@ last one, signed with this machine's own key. Files can be joined. It holds no s
 				if err := durable.WriteFile(args[0], append(env, '\n'), 0o644); err != nil {
 					return fault.New(fault.IO, "writing the report: %w", err)
 				}
+				if err := h.Reported(ctx, env); err != nil {
+					return fault.New(fault.CodeOf(err), "noting that the report is written: %w", err).
+						Line("%q is whole. The next report tells the same events again.", args[0])
+				}
 				out := struct {
 					File  string `json:"file"`
 					Bytes int    `json:"bytes"`
