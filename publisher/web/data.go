@@ -1,9 +1,12 @@
 package web
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"time"
 
 	"shoal/internal/fault"
 	"shoal/publisher/api"
@@ -18,14 +21,86 @@ const (
 	timelineShown = 50
 	releasesShown = 10
 	eventsShown   = 100
+	linesShown    = 150 // of channels: a few, the waves and the versions of each
+	ringsShown    = 4   // of a wave
 )
 
 func (s *Web) rollout(r *http.Request) (page, error) {
 	o, err := s.cfg.View.Overview(r.Context())
-	return page{Name: "rollout", Title: "Rollout", Twin: "/api/v1/overview", Data: struct {
+	if err != nil {
+		return page{}, err
+	}
+	d := struct {
 		*view.Overview
-		Throughput []int64
-	}{o, s.cfg.View.Throughput()}}, err
+		Channels, Others []view.Channel
+		Alone            bool // one channel was asked for
+		Throughput       []int64
+	}{Overview: o, Throughput: s.cfg.View.Throughput()}
+	if name := r.URL.Query().Get("channel"); name != "" {
+		d.Alone = true
+		d.Channels, d.Others = part(o.Channels, func(c *view.Channel) bool { return c.Channel.String() == name })
+		if len(d.Channels) == 0 {
+			return page{}, fault.New(fault.NotFound, "there is no channel %q", name)
+		}
+	} else {
+		d.Channels, d.Others = foremost(o.Channels)
+	}
+	return page{Name: "rollout", Title: "Rollout", Twin: "/api/v1/overview", Data: d}, nil
+}
+
+// foremost parts the channels that the page has room for from the others: those that are
+// held or where machines failed come before those under way, and these before the rest,
+// the newest first. Both are in the order they came in, so that nothing moves about while
+// somebody reads.
+func foremost(all []view.Channel) (shown, others []view.Channel) {
+	rank := func(c *view.Channel) int {
+		switch st := c.Rollout; {
+		case st == nil:
+			return 3
+		case st.Hold || st.Total.Failed > 0:
+			return 0
+		case st.Phase != rollout.PhaseFinished && st.Phase != rollout.PhaseEveryone:
+			return 1
+		}
+		return 2
+	}
+	start := func(c *view.Channel) (t time.Time) {
+		if c.Rollout != nil {
+			t = c.Rollout.Start
+		}
+		return t
+	}
+	ranked := make([]*view.Channel, len(all))
+	for i := range all {
+		ranked[i] = &all[i]
+	}
+	slices.SortStableFunc(ranked, func(a, b *view.Channel) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), start(b).Compare(start(a)))
+	})
+	fits := map[*view.Channel]bool{}
+	for lines := 0; len(fits) < len(ranked); {
+		c := ranked[len(fits)]
+		if lines += 6 + len(c.Versions); c.Rollout != nil {
+			lines += len(c.Rollout.Waves)
+		}
+		if lines > linesShown && len(fits) > 0 {
+			break
+		}
+		fits[c] = true
+	}
+	return part(all, func(c *view.Channel) bool { return fits[c] })
+}
+
+// part parts all in those that are wanted and the others.
+func part(all []view.Channel, wanted func(*view.Channel) bool) (these, others []view.Channel) {
+	for i := range all {
+		if wanted(&all[i]) {
+			these = append(these, all[i])
+		} else {
+			others = append(others, all[i])
+		}
+	}
+	return these, others
 }
 
 // filters are what the page of machines was asked for.

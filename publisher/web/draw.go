@@ -111,7 +111,11 @@ func bySource(b manifest.ByteCount) []source {
 // who says which machines a wave has.
 func who(w rollout.WaveStatus) string {
 	var parts []string
-	for _, r := range w.Rings {
+	for i, r := range w.Rings {
+		if i == ringsShown {
+			parts = append(parts, fmt.Sprintf("%d other rings", len(w.Rings)-i))
+			break
+		}
 		parts = append(parts, "ring "+r)
 	}
 	if w.Percent > 0 {

@@ -87,6 +87,9 @@ func (s *Web) act(r *http.Request) (string, error) {
 			}
 		}
 		_, err = s.cfg.View.Do(ctx, rollout.Command{Channel: ch, Action: brakes[what], Reason: strings.TrimSpace(r.PostForm.Get("reason")), Wave: wave})
+		if r.PostForm.Get("alone") != "" {
+			return "/?" + url.Values{"channel": {ch.String()}}.Encode(), err
+		}
 		return "/", err
 	}
 	id, ok := strings.CutPrefix(rest, "/agents/")

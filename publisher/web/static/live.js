@@ -4,7 +4,7 @@
   const live = document.getElementById("live");
   const parts = () => document.querySelectorAll("[data-live]");
   if (!live || parts().length === 0 || !window.EventSource) return;
-  const names = (d) => Array.from(d.querySelectorAll("[data-live]"), (p) => p.id).join();
+  const names = (d) => Array.from(d.querySelectorAll("[data-live]"), (p) => p.id + " " + (p.dataset.of || "")).join();
   const targets = "a, button, summary, input, select";
   let busy = false, again = false;
 
