@@ -39,6 +39,7 @@ func (r *requestMsg) length() int64 { return int64(binary.BigEndian.Uint32(r[13:
 type conn struct {
 	net.Conn
 	socket  net.Conn // the lowest layer
+	from    *receiver
 	tr      *transport
 	remote  netip.AddrPort // without a zone
 	shown   netip.AddrPort // what the engine is shown instead; set before it has the connection
@@ -192,6 +193,7 @@ func (c *conn) fill(b []byte) (int, error) {
 		return 0, errPoked
 	}
 	c.rmu.Unlock()
+	c.from.left = c.parse.Left()
 	n, err := c.Conn.Read(b)
 	c.rmu.Lock()
 	defer c.rmu.Unlock()

@@ -100,7 +100,7 @@ func (s *share) fetch(ctx context.Context, began time.Time, o FetchOptions) erro
 		default:
 		}
 	})
-	s.want()
+	s.begin()
 	s.addTrackers(o.Trackers)
 	s.tellNeighbours()
 	s.keep(o.Peers)
@@ -126,6 +126,10 @@ func (s *share) fetch(ctx context.Context, began time.Time, o FetchOptions) erro
 			return nil
 		case err := <-failed:
 			return s.writeError(err)
+		case <-s.wish.fresh:
+			for _, p := range s.wish.take() {
+				s.want(p)
+			}
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case now := <-tick.C:
@@ -143,14 +147,6 @@ func (s *share) fetch(ctx context.Context, began time.Time, o FetchOptions) erro
 	}
 }
 
-// want asks for all pieces, each with a priority drawn at random: the engine breaks ties
-// by position, and a crowd that asks for the same pieces has nothing to exchange.
-func (s *share) want() {
-	for p := range s.info.Pieces() {
-		s.lib.Piece(p).SetPriority(anyPriority())
-	}
-}
-
 func anyPriority() torrent.PiecePriority {
 	return torrent.PiecePriorityNormal + torrent.PiecePriority(rand.IntN(5))
 }
@@ -159,12 +155,12 @@ func anyPriority() torrent.PiecePriority {
 func (s *share) nudge() {
 	left := nudgePieces
 	for p := range s.info.Pieces() {
-		if s.store.have[p].Load() {
+		if s.store.have[p].Load() || !s.wish.announced(p) {
 			continue
 		}
 		// It does when a piece is wanted that was not before.
 		s.lib.Piece(p).SetPriority(torrent.PiecePriorityNone)
-		s.lib.Piece(p).SetPriority(anyPriority())
+		s.want(p)
 		if left--; left == 0 {
 			return
 		}

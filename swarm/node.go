@@ -141,7 +141,7 @@ func (n *Node) engineConfig(c Config) *torrent.ClientConfig {
 	// chance to be answered, or much arrives twice.
 	e.StealRequestGrace = stealAfter
 
-	e.Callbacks.ReadMessage = refuseBeyond
+	e.Callbacks.ReadMessage = n.peerSaid
 	e.Callbacks.PeerConnAdded = append(e.Callbacks.PeerConnAdded, n.peerAdded, n.followerAdded)
 	e.Callbacks.ReadExtendedHandshake = func(pc *torrent.PeerConn, m *pp.ExtendedHandshakeMessage) {
 		n.peerIntroduced(pc, m)

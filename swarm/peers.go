@@ -150,7 +150,7 @@ const noMessage pp.MessageType = 255
 
 // refuseBeyond refuses messages about pieces that no torrent of ours can have. The engine
 // would note them all, where it has no info dict to compare them with.
-func refuseBeyond(_ *torrent.PeerConn, m *pp.Message) {
+func refuseBeyond(m *pp.Message) {
 	switch m.Type {
 	case pp.Have, pp.AllowedFast, pp.Suggest:
 		if m.Index >= maxPieces {

@@ -20,12 +20,13 @@ import (
 const fewPeers = 4
 
 // How much one request asks for. Stock clients answer up to 16 KiB, and some no other
-// length. Members of a fleet with a key ask for a quarter of a piece, so that one can
-// still come from several peers: of large files, what each message costs is most of what
-// a fast network leaves to do.
+// length. Members of a fleet with a key ask for half a piece, up to maxBlock: each message
+// costs, and the engine, which asks a peer for one block at first and for twice as many
+// whenever all have come, would need as many round trips for a small piece as it has
+// blocks. Whole pieces would come late where many share an uplink, and be asked for twice.
 const (
 	usualBlock    = 16 << 10
-	blocksOfPiece = 4
+	blocksOfPiece = 2
 )
 
 // A share is one torrent of a node, from before its file is opened until it is dropped.
@@ -47,6 +48,7 @@ type share struct {
 	wake     chan struct{}              // of the keeper, when there is much to tidy up
 	ending   sync.Once
 
+	wish    wish
 	seeking *infoSeeker // if only its info dict is looked for; set before the engine has it
 
 	tally
@@ -84,7 +86,7 @@ func (n *Node) reserve(i *Info) (*share, error) {
 	if s, ok := n.torrents[i.ref.Infohash]; ok {
 		return s, ErrBusy
 	}
-	s := &share{n: n, info: i, block: usualBlock, opened: make(chan struct{}), wake: make(chan struct{}, 1)}
+	s := &share{n: n, info: i, block: usualBlock, opened: make(chan struct{}), wake: make(chan struct{}, 1), wish: newWish(i.Pieces())}
 	if n.tr.accepting != nil {
 		s.block = min(max(usualBlock, i.pieceLength/blocksOfPiece), maxBlock)
 	}

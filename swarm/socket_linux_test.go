@@ -16,7 +16,7 @@ func TestSendQueueIsShort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer dialled.Close()
-	for name, c := range map[string]net.Conn{"accepted": accepted.Conn, "dialled": dialled.(*conn).Conn} {
+	for name, c := range map[string]net.Conn{"accepted": accepted.socket, "dialled": dialled.(*conn).socket} {
 		raw, err := c.(*net.TCPConn).SyscallConn()
 		if err != nil {
 			t.Fatal(err)

@@ -345,11 +345,11 @@ func (t *transport) dialer(to netip.Addr) *net.Dialer {
 func (t *transport) wrap(nc net.Conn, remote netip.AddrPort, dialled bool) *conn {
 	remote = netip.AddrPortFrom(remote.Addr().WithZone(""), remote.Port())
 	tuneSocket(nc)
-	socket := nc
+	from := newReceiver(nc, t.accepting != nil)
+	c := &conn{Conn: from, socket: nc, from: from, tr: t, remote: remote, shown: remote, dialled: dialled, closed: make(chan struct{})}
 	if t.accepting != nil {
-		nc = t.seal(nc, dialled)
+		c.Conn = t.seal(from, dialled)
 	}
-	c := &conn{Conn: nc, socket: socket, tr: t, remote: remote, shown: remote, dialled: dialled, closed: make(chan struct{})}
 	c.classify()
 	if t.super != nil {
 		c.super = newOfferer(c, t.super)

@@ -114,6 +114,14 @@ func (p *Parser) Next(b []byte) (id, length int, ok bool) {
 // Skip says that the next n bytes are the rest of the message that begins here.
 func (p *Parser) Skip(n int) { p.skip = n }
 
+// Left is how many bytes of the current message have still to pass, where that is known.
+func (p *Parser) Left() int {
+	if p.opaque {
+		return 0
+	}
+	return p.skip
+}
+
 // GiveUp takes all that follows for payload.
 func (p *Parser) GiveUp() { p.opaque = true }
 

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package swarm
+
+import "syscall"
+
+// awaiter is nil: not every kernel's poll goes by SO_RCVLOWAT.
+func awaiter(syscall.RawConn) func(n int) error { return nil }

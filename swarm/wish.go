@@ -1,0 +1,106 @@
+package swarm
+
+import (
+	"sync"
+
+	"github.com/anacrolix/torrent"
+	pp "github.com/anacrolix/torrent/peer_protocol"
+)
+
+// A wish is which pieces a fetch asks the engine for: those that some peer has announced.
+// Whenever a peer announces a piece or has answered everything, the engine goes through
+// all pieces it is asked for, in order; behind a super seed, which shows the file piece by
+// piece, most of those would be pieces that nobody can give yet.
+type wish struct {
+	fresh chan struct{} // has one element when something is in new
+
+	mu    sync.Mutex // guards what follows; never held while the engine is called
+	known []bool     // the pieces that were announced
+	all   bool       // every piece was
+	new   []int      // of those, the ones that are not asked for yet
+}
+
+func newWish(pieces int) wish {
+	return wish{fresh: make(chan struct{}, 1), known: make([]bool, pieces)}
+}
+
+// heard notes what a peer has announced.
+func (w *wish) heard(m *pp.Message) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.all {
+		return
+	}
+	before := len(w.new)
+	switch m.Type {
+	case pp.Have:
+		w.add(int(m.Index))
+	case pp.Bitfield:
+		for i, has := range m.Bitfield {
+			if has {
+				w.add(i)
+			}
+		}
+	case pp.HaveAll:
+		for i := range w.known {
+			w.add(i)
+		}
+		w.all = true
+	}
+	if len(w.new) == before {
+		return
+	}
+	select {
+	case w.fresh <- struct{}{}:
+	default:
+	}
+}
+
+func (w *wish) add(piece int) {
+	if piece < len(w.known) && !w.known[piece] {
+		w.known[piece] = true
+		w.new = append(w.new, piece)
+	}
+}
+
+// take returns the pieces that have been announced since the last time.
+func (w *wish) take() []int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	pieces := w.new
+	w.new = nil
+	return pieces
+}
+
+// announced reports whether any peer has ever announced the piece.
+func (w *wish) announced(piece int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.known[piece]
+}
+
+// peerSaid is called by the engine with its lock held, before it goes by the message.
+func (n *Node) peerSaid(pc *torrent.PeerConn, m *pp.Message) {
+	refuseBeyond(m)
+	switch m.Type {
+	case pp.Have, pp.Bitfield, pp.HaveAll:
+		if s := n.share(pc.Torrent().InfoHash()); s != nil {
+			s.wish.heard(m)
+		}
+	}
+}
+
+// begin asks for one piece, whoever may have it: an engine that lacks nothing looks for
+// no peers.
+func (s *share) begin() {
+	for p := range s.info.Pieces() {
+		if !s.store.have[p].Load() {
+			s.want(p)
+			return
+		}
+	}
+}
+
+// want asks for a piece, with a priority drawn at random: the engine breaks ties by
+// position, and a crowd that asks for the same pieces has nothing to exchange.
+func (s *share) want(piece int) { s.lib.Piece(piece).SetPriority(anyPriority()) }
