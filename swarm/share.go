@@ -20,13 +20,12 @@ import (
 const fewPeers = 4
 
 // How much one request asks for. Stock clients answer up to 16 KiB, and some no other
-// length. Members of a fleet with a key ask for half a piece, up to maxBlock: each message
-// costs, and the engine, which asks a peer for one block at first and for twice as many
-// whenever all have come, would need as many round trips for a small piece as it has
-// blocks. Whole pieces would come late where many share an uplink, and be asked for twice.
+// length. Members of a fleet with a key ask for a quarter of a piece, so that one can
+// still come from several peers: of large files, what each message costs is most of what
+// a fast network leaves to do.
 const (
 	usualBlock    = 16 << 10
-	blocksOfPiece = 2
+	blocksOfPiece = 4
 )
 
 // A share is one torrent of a node, from before its file is opened until it is dropped.
