@@ -12,6 +12,7 @@ import (
 
 	"shoal/swarm/ban"
 	"shoal/swarm/fleet"
+	"shoal/swarm/socket"
 	"shoal/swarm/wire"
 )
 
@@ -39,7 +40,7 @@ func (r *requestMsg) length() int64 { return int64(binary.BigEndian.Uint32(r[13:
 type conn struct {
 	net.Conn
 	socket  net.Conn // the lowest layer
-	from    *receiver
+	from    *socket.Receiver
 	tr      *transport
 	remote  netip.AddrPort // without a zone
 	shown   netip.AddrPort // what the engine is shown instead; set before it has the connection
@@ -91,6 +92,14 @@ type peerAddr struct{ shown, real netip.AddrPort }
 func (peerAddr) Network() string            { return "tcp" }
 func (a peerAddr) String() string           { return a.shown.String() }
 func (a peerAddr) AddrPort() netip.AddrPort { return a.real }
+
+// rtt is the least time a round trip to the peer has taken; nil is a connection that is gone.
+func (c *conn) rtt() time.Duration {
+	if c == nil {
+		return usualRTT
+	}
+	return socket.RTT(c.socket)
+}
 
 func (c *conn) Class() Class { return Class(c.class.Load()) }
 
@@ -193,7 +202,7 @@ func (c *conn) fill(b []byte) (int, error) {
 		return 0, errPoked
 	}
 	c.rmu.Unlock()
-	c.from.left = c.parse.Left()
+	c.from.Left = c.parse.Left()
 	n, err := c.Conn.Read(b)
 	c.rmu.Lock()
 	defer c.rmu.Unlock()

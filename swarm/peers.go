@@ -17,8 +17,7 @@ import (
 // two round trips.
 const (
 	queueTime     = 250 * time.Millisecond
-	usualRTT      = 100 * time.Millisecond // where it cannot be known
-	maxRTT        = 2 * time.Second
+	usualRTT      = 100 * time.Millisecond // of a connection that is gone already
 	rateOver      = 250 * time.Millisecond // how often the rate is measured
 	firstRequests = 16
 	leastRequest  = 2 * usualBlock // bytes

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"shoal/swarm/fleet"
+	"shoal/swarm/socket"
 	"shoal/swarm/wire"
 )
 
@@ -123,7 +124,7 @@ func TestReaderIsWokenForWhatItCanUse(t *testing.T) {
 			const begun = 20 << 10 // of the message
 			send(piece[:begun])
 			until(len(hello) + begun)
-			soon(t, "the reader to wait for much", func() bool { return awaited(t, c) == mostAwaited })
+			soon(t, "the reader to wait for much", func() bool { return awaited(t, c) == socket.MostAwaited })
 			send(piece[begun:])
 			until(len(hello) + len(piece))
 			send(have) // which is short
@@ -134,7 +135,7 @@ func TestReaderIsWokenForWhatItCanUse(t *testing.T) {
 			// The end of a connection is seen in the middle of a message.
 			send(piece[:begun])
 			until(len(hello) + len(piece) + len(have) + begun)
-			soon(t, "the reader to wait for much again", func() bool { return awaited(t, c) == mostAwaited })
+			soon(t, "the reader to wait for much again", func() bool { return awaited(t, c) == socket.MostAwaited })
 			peer.Close()
 			select {
 			case _, open := <-read:

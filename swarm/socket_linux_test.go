@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"shoal/swarm/socket"
 )
 
 func TestSendQueueIsShort(t *testing.T) {
@@ -22,8 +24,8 @@ func TestSendQueueIsShort(t *testing.T) {
 			t.Fatal(err)
 		}
 		raw.Control(func(fd uintptr) {
-			if n, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT); err != nil || n != maxUnsent {
-				t.Errorf("%s: %d bytes may wait to be sent, %v; want %d", name, n, err, maxUnsent)
+			if n, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT); err != nil || n != socket.MaxUnsent {
+				t.Errorf("%s: %d bytes may wait to be sent, %v; want %d", name, n, err, socket.MaxUnsent)
 			}
 		})
 	}

@@ -15,6 +15,7 @@ import (
 
 	"shoal/swarm/ban"
 	"shoal/swarm/fleet"
+	"shoal/swarm/socket"
 )
 
 // Bounds on peers that have dialled us and not finished the handshake that is next: fleet
@@ -344,8 +345,8 @@ func (t *transport) dialer(to netip.Addr) *net.Dialer {
 // wrap puts the layers of a peer connection over nc.
 func (t *transport) wrap(nc net.Conn, remote netip.AddrPort, dialled bool) *conn {
 	remote = netip.AddrPortFrom(remote.Addr().WithZone(""), remote.Port())
-	tuneSocket(nc)
-	from := newReceiver(nc, t.accepting != nil)
+	socket.Tune(nc)
+	from := socket.NewReceiver(nc, t.accepting != nil)
 	c := &conn{Conn: from, socket: nc, from: from, tr: t, remote: remote, shown: remote, dialled: dialled, closed: make(chan struct{})}
 	if t.accepting != nil {
 		c.Conn = t.seal(from, dialled)

@@ -1,4 +1,4 @@
-package swarm
+package socket
 
 import (
 	"encoding/binary"
@@ -6,24 +6,20 @@ import (
 )
 
 const (
-	// Waking up costs more than reading, and a shaped or slow link brings packet after
-	// packet: nobody is woken for less than can be used, up to mostAwaited, which is well
-	// below what a receive buffer holds. Less than leastAwaited is not worth a system call.
-	leastAwaited = 4 << 10
-	mostAwaited  = 32 << 10
-
 	recordHeader = 5      // of a TLS record (RFC 8446, section 5.1)
 	recordExtra  = 1 + 16 // what it has besides plaintext, at least: its type and a tag
 )
 
-// A receiver reads from a socket. While the rest of a message, or of a TLS record, is all
+// A Receiver reads from a socket. While the rest of a message, or of a TLS record, is all
 // that can come, it has the kernel wait until as much of it is there as makes sense to
 // read, instead of having it wake the reader for every packet: nothing can be done with
 // less. Reads are never held back when the peer closes, or a deadline passes, or the
 // receive buffer is full.
-type receiver struct {
+type Receiver struct {
 	net.Conn
-	left int // bytes of the current message, as its reader knows; set before each Read
+	// Left is how many bytes of the current message the reader still needs, as far as it
+	// knows; zero wakes it for anything. It is set before each Read, by who reads.
+	Left int
 
 	await  func(n int) error // sets how many bytes wake the reader; nil where that cannot be
 	least  int               // how many those are
@@ -35,8 +31,9 @@ type receiver struct {
 	plain  int                // bytes of plaintext in it, at most
 }
 
-func newReceiver(nc net.Conn, sealed bool) *receiver {
-	r := &receiver{Conn: nc, least: 1, sealed: sealed}
+// NewReceiver returns a Receiver of a connection on which, if it is sealed, TLS records pass.
+func NewReceiver(nc net.Conn, sealed bool) *Receiver {
+	r := &Receiver{Conn: nc, least: 1, sealed: sealed}
 	if tcp, ok := nc.(*net.TCPConn); ok {
 		if raw, err := tcp.SyscallConn(); err == nil {
 			r.await = awaiter(raw)
@@ -46,7 +43,7 @@ func newReceiver(nc net.Conn, sealed bool) *receiver {
 }
 
 // Read implements net.Conn.
-func (r *receiver) Read(b []byte) (int, error) {
+func (r *Receiver) Read(b []byte) (int, error) {
 	if r.await != nil {
 		r.prepare()
 	}
@@ -58,8 +55,8 @@ func (r *receiver) Read(b []byte) (int, error) {
 }
 
 // prepare sets what is awaited, if that is too much, or far too little.
-func (r *receiver) prepare() {
-	want := min(r.coming(), mostAwaited)
+func (r *Receiver) prepare() {
+	want := min(r.coming(), MostAwaited)
 	if want < leastAwaited {
 		want = 1
 	}
@@ -74,15 +71,15 @@ func (r *receiver) prepare() {
 }
 
 // coming is how many bytes have to come before anything can be done, or less.
-func (r *receiver) coming() int {
+func (r *Receiver) coming() int {
 	if r.rest == 0 {
-		return r.left
+		return r.Left
 	}
-	return r.rest + max(0, r.left-r.plain)
+	return r.rest + max(0, r.Left-r.plain)
 }
 
 // follow keeps account of where records begin and end.
-func (r *receiver) follow(b []byte) {
+func (r *Receiver) follow(b []byte) {
 	for len(b) > 0 {
 		if r.rest > 0 {
 			n := min(r.rest, len(b))
