@@ -353,10 +353,14 @@ func TestCrashingReleaseIsStoppedAtTheCanaries(t *testing.T) {
 		}
 		return st.Waves[0].Count.Failed == 4
 	})
-	out, err := exec.Command("shoal", "--config", filepath.Join(th.dir, "publisher.yaml"), "rollout", "status").CombinedOutput()
-	if err != nil || strings.Count(string(out), "reverted  health_failed  acme 2.0.0 failed on this machine") != 4 {
-		t.Errorf("rollout status: %v\n%s", err, out)
-	}
+	// What a machine says at first is how it went back; what stays is why.
+	th.until("the status to tell why each failed", func() bool {
+		out, err := exec.Command("shoal", "--config", filepath.Join(th.dir, "publisher.yaml"), "rollout", "status").CombinedOutput()
+		if err != nil {
+			t.Fatalf("rollout status: %v\n%s", err, out)
+		}
+		return strings.Count(string(out), "reverted  health_failed  acme 2.0.0 failed on this machine") == 4
+	})
 	events, err := rollout.Audit(th.publisher().RolloutLog(), 100)
 	if err != nil || len(events) == 0 || events[len(events)-1].Kind != rollout.Halted || events[len(events)-1].By != "controller" {
 		t.Errorf("audited %+v, %v", events, err)
