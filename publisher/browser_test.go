@@ -59,14 +59,22 @@ func browse(t *testing.T) *chromium {
 	if path == "" {
 		t.Skip("skipped: there is no Chromium here")
 	}
+	profile, err := os.MkdirTemp("", "shoal-browser-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Its processes write for a moment after it has ended.
+	t.Cleanup(func() {
+		until(t, "the browser to leave its files", func() bool { return os.RemoveAll(profile) == nil })
+	})
 	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.WindowSize(1280, 1600),
-		chromedp.Flag("no-proxy-server", true), chromedp.UserDataDir(t.TempDir()))
+		chromedp.Flag("no-proxy-server", true), chromedp.UserDataDir(profile))
 	alloc, end := chromedp.NewExecAllocator(t.Context(), opts...)
 	t.Cleanup(end)
 	c := &chromium{t: t}
 	ctx, stop := chromedp.NewContext(alloc)
 	t.Cleanup(func() {
-		chromedp.Cancel(ctx) // which waits until the browser writes no more
+		chromedp.Cancel(ctx)
 		stop()
 	})
 	c.ctx = ctx

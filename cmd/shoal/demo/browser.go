@@ -17,6 +17,10 @@ import (
 // nothing is missed there.
 const audienceBound = 20 * time.Second
 
+// seenFor is how long the page shows that everybody has the new version, before anything
+// else happens there.
+const seenFor = 8 * time.Second
+
 // opener is the program that opens a link as the person's desktop does, and empty where
 // there is no desktop.
 func opener(goos string, getenv func(string) string) string {
@@ -108,7 +112,8 @@ func (f *fleet) audience(ctx context.Context) error {
 }
 
 // seen waits, for somebody who looks at the page, until every machine has reported there
-// that it has the new version: reports follow what happened by a few seconds.
+// that it has the new version, and then until that has been seen: reports follow what
+// happened by a few seconds, and the page follows reports.
 func (f *fleet) seen(ctx context.Context) error {
 	var last rollout.Count
 	err := until(ctx, bound, func() (bool, error) {
@@ -123,7 +128,16 @@ func (f *fleet) seen(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("waiting for the machines' reports (%d of %d): %w", last.Healthy, last.Target, err)
 	}
-	return nil
+	if !f.opened() {
+		return nil
+	}
+	f.say("  fleet page every machine has told it by now; in %s somebody attacks this fleet", seenFor)
+	select {
+	case <-time.After(seenFor):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // watchers is how many browsers follow the fleet page.
