@@ -14,7 +14,6 @@ import (
 
 	"shoal/internal/fault"
 	"shoal/keys"
-	"shoal/keys/keystest"
 	"shoal/manifest"
 	"shoal/manifest/tree"
 	"shoal/publisher/rollout"
@@ -32,11 +31,7 @@ type stage struct {
 func newStage(t *testing.T) *stage {
 	t.Helper()
 	f := newFleet(t, 1, "release-1@acme")
-	beacon := keystest.New(t, "beacon-1@acme")
-	f.nextRoot(func(r *manifest.Root) {
-		f.addKey(beacon)
-		r.Channels[0].Beacon, r.Channels[0].StaleAfter = new(role(1, []keys.Signer{beacon})), DefaultStaleAfter
-	})
+	beacon := f.withBeacon()
 	old := f.publish("1.0.0", "one")
 	f.cfg.Clock, f.cfg.Serve.Beacon = time.Now, beacon
 	s := &stage{watch(t, f), old.Artifacts[0].SHA256}

@@ -77,6 +77,17 @@ func (f *testFleet) sign(payload []byte, typ manifest.Type, signers ...keys.Sign
 	return env.Marshal()
 }
 
+// withBeacon has the first channel go by a beacon from now on, and returns its key.
+func (f *testFleet) withBeacon() keys.Signer {
+	f.t.Helper()
+	beacon := keystest.New(f.t, "beacon-1@acme")
+	f.nextRoot(func(r *manifest.Root) {
+		f.addKey(beacon)
+		r.Channels[0].Beacon, r.Channels[0].StaleAfter = new(role(1, []keys.Signer{beacon})), DefaultStaleAfter
+	})
+	return beacon
+}
+
 // nextRoot changes root as an operator's ceremony would.
 func (f *testFleet) nextRoot(change func(*manifest.Root)) {
 	f.t.Helper()

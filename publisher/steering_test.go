@@ -7,8 +7,6 @@ import (
 
 	"shoal/internal/fault"
 	"shoal/keys"
-	"shoal/keys/keystest"
-	"shoal/manifest"
 	"shoal/publisher/rollout"
 )
 
@@ -16,11 +14,7 @@ import (
 // neither a serve that begins meanwhile nor another command fails for that.
 func TestACommandAtWorkIsWaitedFor(t *testing.T) {
 	f := newFleet(t, 1, "release-1@acme")
-	beacon := keystest.New(t, "beacon-1@acme")
-	f.nextRoot(func(r *manifest.Root) {
-		f.addKey(beacon)
-		r.Channels[0].Beacon, r.Channels[0].StaleAfter = new(role(1, []keys.Signer{beacon})), DefaultStaleAfter
-	})
+	beacon := f.withBeacon()
 	f.publish("1.0.0", "one")
 	f.cfg.Clock, f.cfg.Serve.Beacon = time.Now, beacon
 	// command has all of it for a moment, longer than the reports' own patience.

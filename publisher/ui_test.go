@@ -567,11 +567,7 @@ func TestAgentsInPages(t *testing.T) {
 // The gates of a channel whose beacon nobody renews are shut, and a number says so.
 func TestMetricsOfABeaconThatRanOut(t *testing.T) {
 	f := newFleet(t, 1, "release-1@acme")
-	beacon := keystest.New(t, "beacon-1@acme")
-	f.nextRoot(func(r *manifest.Root) {
-		f.addKey(beacon)
-		r.Channels[0].Beacon, r.Channels[0].StaleAfter = new(role(1, []keys.Signer{beacon})), DefaultStaleAfter
-	})
+	f.withBeacon()
 	f.publish("1.0.0", "content")
 	w := watch(t, f)
 	if _, body := w.request("/metrics", ""); !strings.Contains(body, "\nshoal_beacon_expiry_timestamp_seconds{channel=\"acme/stable\"} 0\n") {

@@ -96,7 +96,7 @@ func (a peerAddr) AddrPort() netip.AddrPort { return a.real }
 // rtt is the least time a round trip to the peer has taken; nil is a connection that is gone.
 func (c *conn) rtt() time.Duration {
 	if c == nil {
-		return usualRTT
+		return socket.RTT(nil)
 	}
 	return socket.RTT(c.socket)
 }

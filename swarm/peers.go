@@ -17,7 +17,6 @@ import (
 // two round trips.
 const (
 	queueTime     = 250 * time.Millisecond
-	usualRTT      = 100 * time.Millisecond // of a connection that is gone already
 	rateOver      = 250 * time.Millisecond // how often the rate is measured
 	firstRequests = 16
 	leastRequest  = 2 * usualBlock // bytes

@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"shoal/swarm/fleet"
 	"shoal/swarm/socket"
 	"shoal/swarm/wire"
 )
@@ -43,14 +42,7 @@ func soon(t *testing.T, what string, cond func() bool) {
 // A reader that can do nothing with less is not woken before the rest of a message is
 // there, and is woken for any byte between two messages.
 func TestReaderIsWokenForWhatItCanUse(t *testing.T) {
-	keys, err := fleet.Generate()
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := keys.Join("")
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := newMember(t)
 	for _, row := range []struct {
 		name     string
 		from, to func() *transport

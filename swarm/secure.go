@@ -81,7 +81,7 @@ type secured struct {
 }
 
 // seal puts fleet TLS over a connection. Nothing passes before the handshake.
-func (t *transport) seal(nc net.Conn, dialled bool) *secured {
+func (t *transport) seal(nc net.Conn, dialled bool) net.Conn {
 	wire := &batcher{Conn: nc}
 	if dialled {
 		return &secured{tls.Client(wire, t.dialling), wire}

@@ -37,6 +37,20 @@ func newMemberTransport(t *testing.T, m *fleet.Member) *transport {
 	return tr
 }
 
+// newMember is a member of a fleet of its own.
+func newMember(t *testing.T) *fleet.Member {
+	t.Helper()
+	keys, err := fleet.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := keys.Join("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 func dial(t *testing.T, tr *transport) (client net.Conn, accepted *conn) {
 	t.Helper()
 	client, err := net.Dial("tcp", tr.Addr().String())
@@ -155,15 +169,7 @@ func (c *countingConn) Write(b []byte) (int, error) {
 // A block and its header are more than one record, and must be one segment's worth of
 // writing all the same.
 func TestBlocksAreWrittenWhole(t *testing.T) {
-	keys, err := fleet.Generate()
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := keys.Join("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr := newMemberTransport(t, m)
+	tr := newMemberTransport(t, newMember(t))
 	ours, theirs := net.Pipe()
 	count := &countingConn{Conn: ours}
 	c := &secured{tls.Client(&batcher{Conn: count}, tr.dialling), nil}
