@@ -21,6 +21,7 @@ const (
 	maxBlock = 128 << 10 // bytes of a request or of a piece message; 16 KiB is usual
 	slice    = 16 << 10  // a paced connection moves at most this much at a time
 	headroom = 64 * wire.RequestLen
+	askRoom  = 8 * wire.HaveLen
 )
 
 type requestMsg [wire.RequestLen]byte
@@ -55,12 +56,15 @@ type conn struct {
 	closing sync.Once
 	closed  chan struct{}
 
-	out   wire.Sniffer // what has been written; used by the writer only
-	super *offerer     // if this node super seeds
-	tell  *teller      // if it does not
+	out   wire.Sniffer          // what has been written; used by the writer only
+	super *offerer              // if this node super seeds
+	tell  *teller               // if it does not
+	ask   atomic.Pointer[asker] // while its torrent is fetched
 
 	// Used by the reader only.
 	parse   wire.Parser
+	hello   wire.Greeting
+	bits    []byte // of the bitfield that is kept from the engine, as far as it has come; nil if none is
 	tail    []byte // the beginning of a message that has not arrived as far as needed
 	scratch []byte // read into when the engine offers little room
 	pending []byte // of scratch; goes before anything else
@@ -130,11 +134,14 @@ func (c *conn) Read(b []byte) (int, error) {
 			}
 			buf = c.scratch
 		}
-		// Released requests are put between two messages, in front of which there
-		// must be some room.
+		// Released requests, and what the engine is to hear, are put between two messages,
+		// in front of which there must be some room.
 		start := len(c.tail)
-		if up.limited() || c.busy() {
+		switch {
+		case up.limited() || c.busy():
 			start += headroom
+		case c.ask.Load() != nil:
+			start += askRoom
 		}
 		if down.limited() {
 			buf = buf[:min(len(buf), start+slice)]
@@ -179,11 +186,31 @@ func (c *conn) deliver(b []byte) int {
 	if len(c.ready) == 0 || !c.parse.Between() {
 		return 0
 	}
-	n := copy(b, c.ready)
-	if c.ready = c.ready[n:]; len(c.ready) == 0 {
-		c.ready = nil
+	n := c.shift(b)
+	if n == 0 { // the first does not fit
+		c.pending, c.ready = c.ready, nil
+		n = copy(b, c.pending)
+		c.pending = c.pending[n:]
 	}
 	return n
+}
+
+// shift moves ready messages into room, as many as there are and fit whole. Called with
+// rmu held.
+func (c *conn) shift(room []byte) int {
+	end := 0
+	for end < len(c.ready) {
+		length := 4 + int(binary.BigEndian.Uint32(c.ready[end:]))
+		if end+length > len(room) {
+			break
+		}
+		end += length
+	}
+	copy(room, c.ready[:end])
+	if c.ready = c.ready[end:]; len(c.ready) == 0 {
+		c.ready = nil
+	}
+	return end
 }
 
 func (c *conn) busy() bool {
@@ -237,6 +264,16 @@ func (c *conn) filter(buf []byte, from, to int, up *bucket) (n int, payload int6
 		if !p.Between() {
 			length, paid := p.Through(buf[from:to])
 			payload += paid
+			switch {
+			case paid == 0 && c.hello.Complete(buf[from:from+length]):
+				if c.tr.picking != nil {
+					c.tr.picking(c.hello.Infohash()).join(c)
+				}
+			case c.bits != nil:
+				c.keepBits(buf[from : from+length])
+				from += length
+				continue
+			}
 			emit(length)
 			continue
 		}
@@ -268,8 +305,15 @@ func (c *conn) filter(buf []byte, from, to int, up *bucket) (n int, payload int6
 			c.Conn.Close()
 			return n, payload
 		case id == wire.Piece && length >= 4+wire.PieceHeaderLen:
-			payload += int64(length - 4 - wire.PieceHeaderLen)
+			size := int64(length - 4 - wire.PieceHeaderLen)
+			payload += size
+			if a := c.ask.Load(); a != nil {
+				a.gives(binary.BigEndian.Uint32(buf[from+5:]), size)
+				n += c.insert(buf[n:from])
+			}
 			p.Skip(length)
+		case c.keep(id, length, buf[from:to]):
+			from += min(length, to-from)
 		default:
 			if c.tell != nil && id >= 0 {
 				c.tell.heard(id, buf[from+4:min(to, from+length)])
@@ -283,19 +327,47 @@ func (c *conn) filter(buf []byte, from, to int, up *bucket) (n int, payload int6
 	return n, payload
 }
 
-// insert puts ready messages into room, as many as there are and fit. Ready messages are
-// all of one length.
+// keep notes what the peer says of its pieces, and keeps that from the engine, if there is
+// an asker for it. b begins with the message.
+func (c *conn) keep(id, length int, b []byte) bool {
+	a := c.ask.Load()
+	if a == nil {
+		return false
+	}
+	switch {
+	case id == wire.Have && length == wire.HaveLen,
+		(id == wire.HaveAll || id == wire.Choke || id == wire.Unchoke) && length == 5:
+		c.tell.heard(id, b[4:length])
+		if a.said(id, b[5:length]) {
+			return false
+		}
+	case id == wire.Bitfield && length <= 5+(maxPieces+7)/8:
+		c.bits = make([]byte, 0, length-5)
+		b = b[5:min(length, len(b))]
+		c.parse.Skip(length - 5 - len(b))
+		c.keepBits(b)
+	default:
+		return false
+	}
+	return true
+}
+
+// keepBits adds to the bitfield that is kept from the engine.
+func (c *conn) keepBits(b []byte) {
+	if c.bits = append(c.bits, b...); c.parse.Between() {
+		c.ask.Load().said(wire.Bitfield, c.bits)
+		c.bits = nil
+	}
+}
+
+// insert puts ready messages into room.
 func (c *conn) insert(room []byte) int {
-	if len(room) < wire.RequestLen {
+	if len(room) < wire.HaveLen {
 		return 0
 	}
 	c.rmu.Lock()
 	defer c.rmu.Unlock()
-	n := copy(room[:len(room)/wire.RequestLen*wire.RequestLen], c.ready)
-	if c.ready = c.ready[n:]; len(c.ready) == 0 {
-		c.ready = nil
-	}
-	return n
+	return c.shift(room)
 }
 
 // hold keeps a request back if its answer may not be sent yet. It is not ok if there are
@@ -354,11 +426,27 @@ func (c *conn) grant() (n int64, more bool) {
 	if c.lined = len(c.held) > 0; !c.lined {
 		c.held = nil
 	}
+	c.poke()
+	return n, c.lined
+}
+
+// push has the engine read messages before whatever the peer says next.
+func (c *conn) push(messages []byte) {
+	if len(messages) == 0 {
+		return
+	}
+	c.rmu.Lock()
+	defer c.rmu.Unlock()
+	c.ready = append(c.ready, messages...)
+	c.poke()
+}
+
+// poke wakes the reader if it waits for the peer. Called with rmu held.
+func (c *conn) poke() {
 	if c.reading && !c.poked {
 		c.poked = true
 		c.Conn.SetReadDeadline(time.Unix(1, 0))
 	}
-	return n, c.lined
 }
 
 // Write sends what the engine has to say.
@@ -428,6 +516,9 @@ func (c *conn) Close() error {
 			c.super.leave()
 		} else {
 			c.tell.end()
+		}
+		if a := c.ask.Load(); a != nil {
+			a.leave()
 		}
 		c.tr.gone(c)
 	})

@@ -121,6 +121,7 @@ func (s *share) fetch(ctx context.Context, began time.Time, o FetchOptions) erro
 			if err := s.store.seal(); err != nil {
 				return err
 			}
+			s.picking.end()
 			s.seeding.Store(true)
 			report(s.progress(m), true)
 			return nil
@@ -128,11 +129,14 @@ func (s *share) fetch(ctx context.Context, began time.Time, o FetchOptions) erro
 			return s.writeError(err)
 		case <-s.wish.fresh:
 			for _, p := range s.wish.take() {
-				s.want(p)
+				s.want(p, false)
 			}
+		case <-s.picking.fresh:
+			s.picking.pick()
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case now := <-tick.C:
+			s.picking.pick()
 			p := s.progress(m)
 			report(p, false)
 			if now.Sub(m.moved) >= nudgeAfter && now.Sub(nudged) >= nudgeAfter {
@@ -158,9 +162,7 @@ func (s *share) nudge() {
 		if s.store.have[p].Load() || !s.wish.announced(p) {
 			continue
 		}
-		// It does when a piece is wanted that was not before.
-		s.lib.Piece(p).SetPriority(torrent.PiecePriorityNone)
-		s.want(p)
+		s.want(p, true)
 		if left--; left == 0 {
 			return
 		}

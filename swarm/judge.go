@@ -30,6 +30,7 @@ func (s *share) touch(piece int, p *peer) {
 
 // judged is told by the store what became of a piece.
 func (s *share) judged(piece int, good bool) {
+	s.picking.judged(piece, good)
 	s.pmu.Lock()
 	by := s.touched[piece]
 	delete(s.touched, piece)

@@ -18,6 +18,7 @@ import (
 	"shoal/swarm/announce"
 	"shoal/swarm/ban"
 	"shoal/swarm/lsd"
+	"shoal/swarm/picker"
 )
 
 const (
@@ -25,7 +26,7 @@ const (
 	banDelay     = 100 * time.Millisecond
 	classesEvery = time.Minute // how often the node looks again at what classes depend on
 	// stealAfter is how long a request has to be answered before another peer may be asked.
-	stealAfter = 2 * time.Second
+	stealAfter = picker.LateAfter
 	farewell   = time.Second // how long Close waits for trackers to be told that we leave
 )
 
@@ -84,6 +85,7 @@ func New(c Config) (*Node, error) {
 	if c.SuperSeed {
 		tr.super = n.superShare
 	}
+	tr.picking = n.picking
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	if n.cl, err = torrent.NewClient(n.engineConfig(c)); err != nil {
 		tr.close()
@@ -266,6 +268,20 @@ func (n *Node) share(infohash [20]byte) *share {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.torrents[infohash]
+}
+
+// picking is what is asked for of a torrent, or nil.
+func (n *Node) picking(infohash [20]byte) *picking {
+	s := n.share(infohash)
+	if s == nil {
+		return nil
+	}
+	select {
+	case <-s.opened:
+		return s.picking
+	default:
+		return nil // the engine does not have it yet
+	}
 }
 
 // superShare is the super seeding of a torrent, or nil.

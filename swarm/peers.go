@@ -231,6 +231,10 @@ func (n *Node) peerDelivered(e torrent.ReceivedUsefulDataEvent) {
 	p.helped = time.Now()
 	s.touch(int(e.Message.Index), p)
 	p.blocks++
+	if p.conn != nil && p.conn.ask.Load() != nil {
+		pc.PeerMaxRequests = min(p.allows, mostRequests) // it hears of no more than it is to ask for
+		return
+	}
 	if over := time.Since(p.since); over >= rateOver {
 		inTime := 1 + int(float64(p.blocks)*float64(queueTime+2*p.conn.rtt())/float64(over))
 		least := max(1, leastRequest/int(s.block))

@@ -20,12 +20,11 @@ import (
 const fewPeers = 4
 
 // How much one request asks for. Stock clients answer up to 16 KiB, and some no other
-// length. Members of a fleet with a key ask for a quarter of a piece, so that one can
-// still come from several peers: of large files, what each message costs is most of what
-// a fast network leaves to do.
+// length. Members of a fleet with a key ask for half a piece: of large files, what
+// each message costs is most of what a fast network leaves to do.
 const (
 	usualBlock    = 16 << 10
-	blocksOfPiece = 4
+	blocksOfPiece = 2
 )
 
 // A share is one torrent of a node, from before its file is opened until it is dropped.
@@ -48,6 +47,7 @@ type share struct {
 	ending   sync.Once
 
 	wish    wish
+	picking *picking    // if it is fetched; set before the engine has it
 	seeking *infoSeeker // if only its info dict is looked for; set before the engine has it
 
 	tally
@@ -112,6 +112,7 @@ func (s *share) add(st *store) error {
 	s.store = st
 	if !st.readOnly {
 		st.judged = s.judged
+		s.picking = newPicking(s)
 	}
 	if s.n.tr.super != nil && st.readOnly {
 		s.super.Store(newSuperShare(s.info))

@@ -38,6 +38,7 @@ type transport struct {
 	limits  limiter
 	classes *classifier
 	super   func(infohash [20]byte) *superShare // what is super seeded; nil if nothing ever is
+	picking func(infohash [20]byte) *picking    // what is fetched
 
 	dialling, accepting *tls.Config // of a fleet with a key, else nil
 	refused             refusals

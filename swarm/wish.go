@@ -7,10 +7,9 @@ import (
 	pp "github.com/anacrolix/torrent/peer_protocol"
 )
 
-// A wish is which pieces a fetch asks the engine for: those that some peer has announced.
-// Whenever a peer announces a piece or has answered everything, the engine goes through
-// all pieces it is asked for, in order; behind a super seed, which shows the file piece by
-// piece, most of those would be pieces that nobody can give yet.
+// A wish is which pieces a fetch asks the engine for: those that some peer is to be asked
+// for (see picking), or has announced to the engine itself. Whenever there is something to
+// decide, the engine goes through all pieces it is asked for, in order.
 type wish struct {
 	fresh chan struct{} // has one element when something is in new
 
@@ -72,7 +71,19 @@ func (w *wish) take() []int {
 	return pieces
 }
 
-// announced reports whether any peer has ever announced the piece.
+// note notes a piece that the engine is about to be asked for, and reports whether it was
+// not before.
+func (w *wish) note(piece int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.known[piece] {
+		return false
+	}
+	w.known[piece] = true
+	return true
+}
+
+// announced reports whether the engine knows of anybody who has the piece.
 func (w *wish) announced(piece int) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -81,6 +92,11 @@ func (w *wish) announced(piece int) bool {
 
 // peerSaid is called by the engine with its lock held, before it goes by the message.
 func (n *Node) peerSaid(pc *torrent.PeerConn, m *pp.Message) {
+	if m.Type == pp.Have && m.Index&ours != 0 {
+		m.Index &^= ours
+		refuseBeyond(m)
+		return
+	}
 	refuseBeyond(m)
 	switch m.Type {
 	case pp.Have, pp.Bitfield, pp.HaveAll:
@@ -95,12 +111,19 @@ func (n *Node) peerSaid(pc *torrent.PeerConn, m *pp.Message) {
 func (s *share) begin() {
 	for p := range s.info.Pieces() {
 		if !s.store.have[p].Load() {
-			s.want(p)
+			s.want(p, false)
 			return
 		}
 	}
 }
 
 // want asks for a piece, with a priority drawn at random: the engine breaks ties by
-// position, and a crowd that asks for the same pieces has nothing to exchange.
-func (s *share) want(piece int) { s.lib.Piece(piece).SetPriority(anyPriority()) }
+// position, and a crowd that asks for the same pieces has nothing to exchange. again has it
+// look once more for whom to ask.
+func (s *share) want(piece int, again bool) {
+	if again {
+		// It does look when a piece is wanted that was not before.
+		s.lib.Piece(piece).SetPriority(torrent.PiecePriorityNone)
+	}
+	s.lib.Piece(piece).SetPriority(anyPriority())
+}

@@ -1,8 +1,11 @@
 package swarm
 
 import (
+	"bytes"
 	"context"
+	"maps"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -50,9 +53,9 @@ func TestWish(t *testing.T) {
 	}
 }
 
-// The engine is asked for what peers have announced, however they did so, and for one piece
-// before there are any.
-func TestOnlyWhatIsAnnouncedIsAskedFor(t *testing.T) {
+// The engine hears of what peers are to be asked for, one piece at first, and not of all they
+// announce; it is asked for that, and for one piece before there is anybody.
+func TestOnlyWhatIsPickedIsAskedFor(t *testing.T) {
 	i, _ := newInfo(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -104,12 +107,87 @@ func TestOnlyWhatIsAnnouncedIsAskedFor(t *testing.T) {
 			}
 		}
 	}
-	wantedAre(0)
-	have := func(piece byte) []byte { return []byte{0, 0, 0, 5, wire.Have, 0, 0, 0, piece} }
-	if _, err := peer.Write(append(have(2), have(1)...)); err != nil {
-		t.Fatal(err)
+	engineKnows := func(want ...uint32) {
+		t.Helper()
+		s.pmu.Lock()
+		conns := slices.Collect(maps.Keys(s.live))
+		s.pmu.Unlock()
+		for _, pc := range conns {
+			if got := pc.PeerPieces().ToArray(); !slices.Equal(got, want) {
+				t.Fatalf("the engine knows that the peer has %v, want %v", got, want)
+			}
+		}
 	}
+	says := func(b ...byte) {
+		t.Helper()
+		for len(b) > 0 { // in small parts
+			n := min(3, len(b))
+			if _, err := peer.Write(b[:n]); err != nil {
+				t.Fatal(err)
+			}
+			b = b[n:]
+		}
+	}
+	wantedAre(0)
+	// A choking peer is told that something is wanted of it.
+	says(0, 0, 0, 5, wire.Have, 0, 0, 0, 2)
+	says(0, 0, 0, 5, wire.Have, 0, 0, 0, 1)
+	wantedAre(0, 2)
+	says(0, 0, 0, 1, wire.Unchoke)
 	wantedAre(0, 1, 2)
+	says(append([]byte{0, 0, 0, 1 + byte((i.Pieces()+7)/8), wire.Bitfield}, bytes.Repeat([]byte{255}, (i.Pieces()+7)/8)...)...)
+	for late := time.After(time.Minute); ; {
+		s.picking.mu.Lock()
+		known := len(s.picking.askers) == 1
+		for p := range s.picking.askers {
+			known = known && p.Announced() == i.Pieces()
+		}
+		s.picking.mu.Unlock()
+		if known {
+			break
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-late:
+			t.Fatal("the bitfield has not been heard")
+		}
+	}
+	engineKnows(1, 2)
 	s.nudge()
 	wantedAre(0, 1, 2)
+}
+
+// Two who have everything need no connection.
+func TestWhoHasEverythingIsLetGo(t *testing.T) {
+	i, data := newInfo(t)
+	file := filepath.Join(t.TempDir(), "content")
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var nodes [2]*Node
+	for k := range nodes {
+		n, err := New(Config{Listen: "127.0.0.1:0"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer n.Close()
+		nodes[k] = n
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := nodes[0].Seed(ctx, i, file, nil); err != nil {
+		t.Fatal(err)
+	}
+	dst := filepath.Join(t.TempDir(), "dst")
+	if _, err := nodes[1].Fetch(ctx, i, dst, FetchOptions{Peers: []string{nodes[0].Addr().String()}}); err != nil {
+		t.Fatal(err)
+	}
+	for s := nodes[1].share(i.Ref().Infohash); ; time.Sleep(time.Millisecond) {
+		if _, peers := s.count(); peers == 0 {
+			return
+		}
+		if ctx.Err() != nil {
+			t.Fatal("the seed is still connected")
+		}
+	}
 }

@@ -4,7 +4,7 @@ package wire
 // and See must be set before it is used.
 type Editor struct {
 	p     Parser
-	hello []byte // the handshake, as far as it has passed
+	hello Greeting
 	head  []byte // the beginning of a message that is not decided on yet
 	drop  bool   // the rest of the current message is left out
 
@@ -31,8 +31,8 @@ func (e *Editor) Edit(dst, b []byte) []byte {
 	for len(b) > 0 {
 		if !e.p.Between() {
 			n, _ := e.p.Through(b)
-			if len(e.hello) < infohashEnd {
-				e.greeting(b[:n])
+			if !e.p.opaque && e.hello.Complete(b[:n]) {
+				e.Greet(e.hello.Infohash())
 			}
 			if !e.drop {
 				dst = append(dst, b[:n]...)
@@ -56,17 +56,6 @@ func (e *Editor) Edit(dst, b []byte) []byte {
 		e.head = e.head[:0]
 	}
 	return dst
-}
-
-// greeting looks for the infohash.
-func (e *Editor) greeting(b []byte) {
-	if e.p.opaque {
-		return
-	}
-	e.hello = append(e.hello, b[:min(len(b), infohashEnd-len(e.hello))]...)
-	if len(e.hello) == infohashEnd {
-		e.Greet([20]byte(e.hello[infohashAt:]))
-	}
 }
 
 // Between reports whether something can be put in behind what has been passed on.

@@ -21,6 +21,8 @@ const (
 
 // Ids of messages (BEP 3): the byte behind the length prefix.
 const (
+	Choke      = 0
+	Unchoke    = 1
 	Interested = 2
 	Have       = 4
 	Bitfield   = 5
@@ -86,8 +88,8 @@ func (p *Parser) Through(b []byte) (n int, payload int64) {
 
 // Next looks at the beginning of a message; it is called between messages. It returns the
 // message's id, -1 for a keep-alive, and its length in bytes with the prefix; ok is false
-// if more bytes are needed to know, or to have the whole of a short message that may have
-// to wait or is looked at. Of what is not a message the length is 0, and all that follows
+// if more bytes are needed to know, or to have the header of a piece message, or the whole
+// of a short message that may have to wait or is looked at. Of what is not a message the length is 0, and all that follows
 // is payload.
 func (p *Parser) Next(b []byte) (id, length int, ok bool) {
 	if len(b) < 4 {
@@ -105,7 +107,8 @@ func (p *Parser) Next(b []byte) (id, length int, ok bool) {
 		return 0, 0, false
 	}
 	id, length = int(b[4]), 4+int(body)
-	if len(b) < length && ((id == Request || id == Cancel) && length == RequestLen || id == Have && length == HaveLen) {
+	if len(b) < length && ((id == Request || id == Cancel) && length == RequestLen || id == Have && length == HaveLen) ||
+		len(b) < min(length, 4+PieceHeaderLen) && id == Piece {
 		return 0, 0, false
 	}
 	return id, length, true
@@ -124,6 +127,21 @@ func (p *Parser) Left() int {
 
 // GiveUp takes all that follows for payload.
 func (p *Parser) GiveUp() { p.opaque = true }
+
+// A Greeting is the handshake of one direction, as far as it has passed.
+type Greeting struct{ seen []byte }
+
+// Complete adds what passes next, and reports whether that completed the infohash.
+func (g *Greeting) Complete(b []byte) bool {
+	if len(g.seen) == infohashEnd {
+		return false
+	}
+	g.seen = append(g.seen, b[:min(len(b), infohashEnd-len(g.seen))]...)
+	return len(g.seen) == infohashEnd
+}
+
+// Infohash returns the infohash of a complete greeting.
+func (g *Greeting) Infohash() [20]byte { return [20]byte(g.seen[infohashAt:infohashEnd]) }
 
 // A Sniffer says whether a direction of a connection began with a plain handshake.
 type Sniffer struct {

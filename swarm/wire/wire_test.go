@@ -160,8 +160,8 @@ func TestNothingIsLostHoweverItIsCut(t *testing.T) {
 	}
 }
 
-// A short message that may have to wait is only shown whole; of any other the beginning is
-// enough.
+// A short message that may have to wait is only shown whole, and a piece with its header; of
+// any other the beginning is enough.
 func TestNextWantsTheWholeOfWhatMayHaveToWait(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -173,7 +173,8 @@ func TestNextWantsTheWholeOfWhatMayHaveToWait(t *testing.T) {
 		{"cancel", message(Cancel, make([]byte, 12)...), RequestLen},
 		{"have", message(Have, 0, 0, 0, 1), HaveLen},
 		{"request-of-another-length", message(Request, make([]byte, 13)...), 5},
-		{"piece", message(Piece, make([]byte, 100)...), 5},
+		{"piece", message(Piece, make([]byte, 100)...), 4 + PieceHeaderLen},
+		{"piece-without-payload", message(Piece, make([]byte, 3)...), 8},
 		{"too-long", []byte{0, 0x10, 0, 1, Piece}, 4},
 	} {
 		for n := range test.says {
