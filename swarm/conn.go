@@ -21,7 +21,7 @@ const (
 	maxBlock = 128 << 10 // bytes of a request or of a piece message; 16 KiB is usual
 	slice    = 16 << 10  // a paced connection moves at most this much at a time
 	headroom = 64 * wire.RequestLen
-	askRoom  = 8 * wire.HaveLen
+	askRoom  = 8 * wire.HaveLen // more is delivered before the next read
 )
 
 type requestMsg [wire.RequestLen]byte

@@ -24,6 +24,8 @@
 //     a limit
 //  5. on a node that super seeds (BEP 16, package superseed), what the engine says of its
 //     pieces: it claims to have none, and each piece is offered to one peer first
+//  6. of a torrent that is fetched, what the peer says of its pieces: the engine hears of a
+//     piece from whoever is to be asked for it, which package picker decides
 //
 // Without a key the fleet is open, and stock clients are welcome: plain and obfuscated (MSE) handshakes are both accepted.
 // There is no DHT, no UPnP, no uTP and no WebTorrent; peers come from trackers, from
