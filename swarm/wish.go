@@ -92,14 +92,16 @@ func (w *wish) announced(piece int) bool {
 
 // peerSaid is called by the engine with its lock held, before it goes by the message.
 func (n *Node) peerSaid(pc *torrent.PeerConn, m *pp.Message) {
-	if m.Type == pp.Have && m.Index&ours != 0 {
+	picked := m.Type == pp.Have && m.Index&ours != 0
+	if picked {
 		m.Index &^= ours
-		refuseBeyond(m)
-		return
 	}
 	refuseBeyond(m)
 	switch m.Type {
 	case pp.Have, pp.Bitfield, pp.HaveAll:
+		if picked {
+			return // it is asked for already
+		}
 		if s := n.share(pc.Torrent().InfoHash()); s != nil {
 			s.wish.heard(m)
 		}

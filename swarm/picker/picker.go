@@ -14,6 +14,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"shoal/swarm/pace"
 )
 
 const (
@@ -32,7 +34,8 @@ const (
 	// or so long.
 	idleTime = 5 * time.Second
 
-	originPieces = 4 // that an origin is asked for at a time, at least: it gives piece by piece
+	rateSpan     = 250 * time.Millisecond // how far back goes what a peer can be expected to send
+	originPieces = 4                      // that an origin is asked for at a time, at least: it gives piece by piece
 )
 
 // A Picker decides for one torrent; [New] makes one. It and its peers must not be used by
@@ -63,7 +66,7 @@ type Peer struct {
 	told  set // pieces it was asked for, ever
 	asks  []ask
 	asked int64     // bytes of those that are on their way
-	rate  rate      // of what it sends
+	rate  pace.Pace // of the bytes it sends
 	moved time.Time // when it sent something last, or came
 	idle  time.Time // when it had let all of its time pass; zero before that
 }
@@ -92,7 +95,7 @@ func New(pieces int, usual, limit int64, length func(piece int) int64, have func
 
 // Join adds a peer, which has nothing and is choking.
 func (k *Picker) Join(now time.Time) *Peer {
-	p := &Peer{Choking: true, has: newSet(k.pieces), told: newSet(k.pieces), moved: now}
+	p := &Peer{Choking: true, has: newSet(k.pieces), told: newSet(k.pieces), moved: now, rate: pace.New(rateSpan, now)}
 	k.peers = append(k.peers, p)
 	return p
 }
@@ -143,7 +146,7 @@ func (p *Peer) Announced() int { return p.has.size() }
 
 // Came notes that n bytes of a piece come from a peer.
 func (k *Picker) Came(p *Peer, piece int, n int64, now time.Time) {
-	p.rate.add(n, now)
+	p.rate.Add(n, now)
 	p.moved = now
 	for i := range p.asks {
 		if a := &p.asks[i]; a.piece == piece {
@@ -182,7 +185,7 @@ func (k *Picker) most(p *Peer, now time.Time) int64 {
 	if p.Origin {
 		least *= originPieces
 	}
-	return max(least, min(k.limit, k.usual+int64(p.rate.lately(now)*(QueueTime+2*p.RTT).Seconds())))
+	return max(least, min(k.limit, k.usual+int64(p.rate.Rate(now)*(QueueTime+2*p.RTT).Seconds())))
 }
 
 // Pick returns what a peer is to be asked for now, rarest first. A peer that is choking is
@@ -284,7 +287,7 @@ func (k *Picker) Late(now time.Time, each func(p *Peer, piece int, again bool)) 
 
 // soon reports whether all that p is asked for is about to come.
 func (p *Peer) soon(now time.Time) bool {
-	return now.Sub(p.moved) < LateAfter/2 && float64(p.asked) < p.rate.lately(now)*LateAfter.Seconds() && p.asked > 0
+	return now.Sub(p.moved) < LateAfter/2 && float64(p.asked) < p.rate.Rate(now)*LateAfter.Seconds() && p.asked > 0
 }
 
 // other is whoever has a piece, is not asked for it, and for the least else.

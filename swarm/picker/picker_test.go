@@ -112,8 +112,8 @@ func TestHowMuch(t *testing.T) {
 			k.Has(p, i)
 		}
 		p.Origin, p.RTT = row.org, row.rtt
-		p.rate.add(0, at(0))
-		p.rate.add(row.rate/4, at(1))
+		p.rate.Add(0, at(0))
+		p.rate.Add(row.rate/4, at(1))
 		if got := len(k.Pick(p, at(250))); got != row.want {
 			t.Errorf("%s: %d pieces, want %d", row.name, got, row.want)
 		}

@@ -1,9 +1,6 @@
 package picker
 
-import (
-	"math/bits"
-	"time"
-)
+import "math/bits"
 
 // A set is a set of pieces.
 type set []uint64
@@ -29,32 +26,4 @@ func (s set) meets(o set) bool {
 		}
 	}
 	return false
-}
-
-// rateSpan is how far back is "lately".
-const rateSpan = 250 * time.Millisecond
-
-// A rate is how many bytes came lately.
-type rate struct {
-	since time.Time
-	n     int64   // since then
-	last  float64 // per second, in the time before
-}
-
-func (r *rate) add(n int64, now time.Time) {
-	r.roll(now)
-	r.n += n
-}
-
-// lately is bytes per second.
-func (r *rate) lately(now time.Time) float64 {
-	r.roll(now)
-	return max(r.last, float64(r.n)/rateSpan.Seconds())
-}
-
-func (r *rate) roll(now time.Time) {
-	if over := now.Sub(r.since); over >= rateSpan {
-		r.last = float64(r.n) / over.Seconds()
-		r.n, r.since = 0, now
-	}
 }

@@ -1,6 +1,10 @@
 package superseed
 
-import "time"
+import (
+	"time"
+
+	"shoal/swarm/pace"
+)
 
 const maxOwed = 2048 // requests of one peer that are kept in mind
 
@@ -35,7 +39,7 @@ type Peer struct {
 	dealt     time.Time          // when it was last offered something
 	waits     time.Time          // since when for pieces to spread; zero if it does not
 	owed      map[Block]struct{} // requests that are not answered yet
-	gained    pace               // pieces that came from others
+	gained    pace.Pace          // pieces that came from others
 	brief     brief              // the time its offers take
 }
 

@@ -40,7 +40,7 @@ type round struct {
 }
 
 func (s *Seed) round(now time.Time) round {
-	r := round{pace: s.taken.rate(now), still: now.Sub(s.moved) >= askTime}
+	r := round{pace: s.taken.Rate(now), still: now.Sub(s.moved) >= askTime}
 	var brief time.Duration
 	known := 0
 	for _, p := range s.peers {
@@ -156,7 +156,7 @@ func (s *Seed) pick(p *Peer, trusted bool, ours float64, now time.Time) int {
 		}
 	}
 	soon := min(max(soonDone, now.Sub(p.joined)/soonPart), soonMost)
-	theirs := p.gained.rate(now)
+	theirs := p.gained.Rate(now)
 	if s.firsts > 0 || muchHelp*theirs > ours && theirs*soon.Seconds() >= float64(p.lacks) {
 		return -1
 	}

@@ -17,6 +17,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"shoal/swarm/pace"
 )
 
 // Every is how often [Seed.Tick] is to be called if nothing happens.
@@ -52,7 +54,7 @@ type Seed struct {
 	firsts int  // offers under way that are the first of their piece
 	proven bool // whether who was dealt something last had announced a piece before
 
-	taken pace          // offers
+	taken pace.Pace     // offers
 	usual time.Duration // that an offer takes; 0 if none has been taken
 	moved time.Time     // when something was sent last
 }
@@ -62,7 +64,7 @@ type Seed struct {
 func New(pieces int, length func(piece int) int64) *Seed {
 	return &Seed{
 		pieces: pieces, length: length, order: rand.Perm(pieces),
-		copies: make([]int, pieces), fresh: pieces, failed: make([]bool, pieces), spread: make([]time.Time, pieces),
+		copies: make([]int, pieces), taken: pace.New(paceSpan, time.Time{}), fresh: pieces, failed: make([]bool, pieces), spread: make([]time.Time, pieces),
 	}
 }
 
@@ -82,7 +84,7 @@ func (s *Seed) Join(now time.Time) *Peer {
 	}
 	p := &Peer{
 		wake: make(chan struct{}, 1), knows: make([]knowledge, s.pieces), untold: s.pieces, lacks: s.pieces,
-		allowed: FirstOffers, joined: now, active: now, owed: make(map[Block]struct{}), gained: pace{since: now},
+		allowed: FirstOffers, joined: now, active: now, owed: make(map[Block]struct{}), gained: pace.New(paceSpan, now),
 	}
 	s.peers = append(s.peers, p)
 	return p
@@ -154,7 +156,7 @@ func (s *Seed) Brought(p *Peer, has func(piece int) bool, now time.Time) {
 			s.spread[piece] = time.Time{}
 		}
 	}
-	p.gained = pace{since: now}
+	p.gained = pace.New(paceSpan, now)
 	s.offer(p, now)
 }
 
@@ -183,7 +185,7 @@ func (s *Seed) got(p *Peer, piece int, now time.Time) {
 			} else {
 				s.usual += (took - s.usual) / 8
 			}
-			s.taken.add(now)
+			s.taken.Add(1, now)
 			p.allowed++
 			p.active, p.idle = now, false
 		}
@@ -197,7 +199,7 @@ func (s *Seed) got(p *Peer, piece int, now time.Time) {
 	p.lacks--
 	p.waits, s.spread[piece] = time.Time{}, now
 	if !ours {
-		p.gained.add(now)
+		p.gained.Add(1, now)
 	}
 }
 

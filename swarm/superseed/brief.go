@@ -8,31 +8,6 @@ const (
 	briefSpan = 5 * time.Second
 )
 
-// A pace is how often something happened lately.
-type pace struct {
-	since time.Time
-	n     int     // since then
-	last  float64 // per second, in the time before
-}
-
-func (p *pace) add(now time.Time) {
-	p.roll(now)
-	p.n++
-}
-
-// rate is per second.
-func (p *pace) rate(now time.Time) float64 {
-	p.roll(now)
-	return max(p.last, float64(p.n)/paceSpan.Seconds())
-}
-
-func (p *pace) roll(now time.Time) {
-	if over := now.Sub(p.since); over >= paceSpan {
-		p.last = float64(p.n) / over.Seconds()
-		p.n, p.since = 0, now
-	}
-}
-
 // A brief is the least of the durations of late: of a span of [briefSpan] and the one
 // before.
 type brief struct {

@@ -1,0 +1,31 @@
+package pace
+
+import (
+	"testing"
+	"time"
+)
+
+func TestRate(t *testing.T) {
+	start := time.Unix(1_800_000_000, 0)
+	p := New(time.Second, start)
+	for _, row := range []struct {
+		name string
+		at   time.Duration
+		add  int64
+		want float64
+	}{
+		{"nothing", 0, 0, 0},
+		{"at-once", 0, 10, 10},
+		{"the-span-is-over", time.Second, 0, 10},
+		{"less-than-before", 1500 * time.Millisecond, 4, 10},
+		{"more-than-before", 1600 * time.Millisecond, 16, 20},
+		{"after-a-long-time", 6 * time.Second, 0, 4},
+		{"forgotten", 7 * time.Second, 0, 0},
+	} {
+		now := start.Add(row.at)
+		p.Add(row.add, now)
+		if got := p.Rate(now); got != row.want {
+			t.Errorf("%s: %v a second, want %v", row.name, got, row.want)
+		}
+	}
+}
