@@ -21,8 +21,9 @@ import (
 const (
 	// QueueTime is how long what a peer is asked for should take it, beside two round
 	// trips. What waits for one peer cannot come from another, and what a peer has not been
-	// asked for in time leaves its link idle.
-	QueueTime = 250 * time.Millisecond
+	// asked for in time leaves its link idle. A peer is asked for a piece in any case, which
+	// where many share a link takes longer than this.
+	QueueTime = 80 * time.Millisecond
 
 	// LateAfter is how long a peer has, at least, for what it is asked before another is
 	// asked, too; where pieces take long, it is lateTimes what they take.

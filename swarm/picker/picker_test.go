@@ -102,8 +102,8 @@ func TestHowMuch(t *testing.T) {
 		{"unknown", 0, 0, false, 1},
 		{"origin", 0, 0, true, originPieces},
 		{"slow", 16 << 10, 0, false, 1},
-		{"1-MiB-a-second", 1 << 20, 0, false, 5},
-		{"far-away", 1 << 20, 125 * time.Millisecond, false, 9},
+		{"1-MiB-a-second", 1 << 20, 0, false, 2},
+		{"far-away", 1 << 20, 125 * time.Millisecond, false, 6},
 		{"absurd", 1 << 40, time.Hour, false, limit / piece},
 	} {
 		k := newPicker(1000)
