@@ -3,6 +3,8 @@ package swarm
 import (
 	"context"
 	"fmt"
+	"io"
+	"io/fs"
 	"math/rand/v2"
 	"path/filepath"
 	"time"
@@ -22,6 +24,13 @@ type FetchOptions struct {
 	// any more once Fetch has returned; Fetch waits for it. After success the last call
 	// had Done equal to Total. Calls are left out while it is busy.
 	Progress func(Progress)
+
+	// Read is called once with a reader of the content from its first byte to its last,
+	// which waits for what has not come yet, and gives nothing that has not matched its
+	// SHA-1; of is the file, which is being downloaded. So what takes a look at all of it
+	// need not wait for all of it. Fetch waits until Read has returned, and fails if it
+	// does; when Fetch fails the reader does, too.
+	Read func(r io.Reader, of fs.FileInfo) error
 
 	// Webseeds are asked when peers have given nothing for WebseedAfter: at once by a
 	// machine alone, by some of those that are connected to others, and no longer than
@@ -91,7 +100,12 @@ func (n *Node) Fetch(ctx context.Context, i *Info, dst string, o FetchOptions) (
 	return sum.bytes(), nil
 }
 
-func (s *share) fetch(ctx context.Context, began time.Time, o FetchOptions) error {
+func (s *share) fetch(ctx context.Context, began time.Time, o FetchOptions) (err error) {
+	readOut, err := s.read(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = readOut(err) }()
 	failed := make(chan error, 1)
 	s.lib.SetOnWriteChunkError(func(err error) {
 		s.lib.DisallowDataDownload()

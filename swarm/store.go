@@ -24,6 +24,7 @@ import (
 type file interface {
 	io.ReaderAt
 	io.WriterAt
+	Stat() (fs.FileInfo, error)
 	Sync() error
 	Close() error
 }
@@ -43,6 +44,7 @@ type store struct {
 	judged func(piece int, good bool) // told what became of a piece that was downloaded; may be nil
 
 	have     []atomic.Bool // for each piece
+	came     chan struct{} // has an element when there may be a piece more; for one reader
 	verified atomic.Int64  // bytes in pieces that are right
 }
 
@@ -154,7 +156,7 @@ func makeRoom(f *os.File, path string, length int64) error {
 }
 
 func newStore(i *Info, path string, f file) *store {
-	return &store{info: i, path: path, f: f, have: make([]atomic.Bool, i.Pieces())}
+	return &store{info: i, path: path, f: f, have: make([]atomic.Bool, i.Pieces()), came: make(chan struct{}, 1)}
 }
 
 // check hashes every piece and notes those that are right. A piece of sparse that was
@@ -231,6 +233,13 @@ func (s *store) seal() error {
 	}
 	s.f = f
 	return old.Close()
+}
+
+// stat says which file it is.
+func (s *store) stat() (fs.FileInfo, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.f.Stat()
 }
 
 // close implements the engine's Close.
@@ -327,6 +336,12 @@ func (p storePiece) MarkNotComplete() error { return p.judge(false) }
 
 func (p storePiece) judge(good bool) error {
 	p.s.mark(p.n, good)
+	if good {
+		select {
+		case p.s.came <- struct{}{}:
+		default:
+		}
+	}
 	if p.s.judged != nil {
 		p.s.judged(p.n, good)
 	}

@@ -1,9 +1,10 @@
 // Package acquire brings payloads to a machine: out of its cache, from its peers, and at
 // last from the sources its documents come from.
 //
-// What it returns is the signed content, hashed through the very descriptor that is
-// handed over. Where it came from makes no difference: neither peer nor source is
-// believed, and one that gives something else is named and left for the next.
+// What it returns is the signed content, hashed through the very descriptor that is handed
+// over; what comes from peers is hashed on its way into that very file. Where it came from
+// makes no difference: neither peer nor source is believed, and one that gives something
+// else is named and left for the next.
 package acquire
 
 import (
@@ -279,10 +280,16 @@ func (a *Acquirer) fromPeers(ctx context.Context, w Wanted, info *swarm.Info, t 
 	case !a.peersKnown():
 		alone, idle = 0, alone
 	}
+	var file fs.FileInfo
+	var wrong error // what came of hashing it while it came
 	before := t.last.Bytes
 	got, err := node.Fetch(ctx, info, dst, swarm.FetchOptions{
 		Trackers: a.Trackers, Peers: a.Peers, Webseeds: fallback, WebseedAfter: alone,
 		IdleTimeout: idle, MinRate: minRate,
+		Read: func(r io.Reader, of fs.FileInfo) error {
+			file, wrong = of, cache.Check(ctx, r, w.SHA256, w.Length)
+			return nil // if it is wrong, let all of it come and be hashed again
+		},
 		Progress: func(s swarm.Progress) { t.set(Progress{s.Done, s.Rate, s.Peers, sum(before, s.Bytes)}) },
 	})
 	t.last.Bytes = sum(before, got)
@@ -290,7 +297,12 @@ func (a *Acquirer) fromPeers(ctx context.Context, w Wanted, info *swarm.Info, t 
 		t.set(t.last)
 		return nil, a.fetchFailed(w, err, told.first())
 	}
-	f, err := a.Cache.Accept(ctx, dst, w.SHA256, w.Length)
+	var f *os.File
+	if wrong == nil {
+		f, err = a.Cache.AcceptChecked(ctx, dst, file, w.SHA256, w.Length)
+	} else {
+		f, err = a.Cache.Accept(ctx, dst, w.SHA256, w.Length)
+	}
 	if err != nil {
 		node.Drop(w.Infohash) // pieces and info dict agree, and still it is not the signed file
 		return nil, err

@@ -130,6 +130,24 @@ func (c *Cache) Accept(ctx context.Context, path string, d manifest.Digest, leng
 		}
 		return nil, err
 	}
+	return c.keep(f, path, d)
+}
+
+// AcceptChecked is Accept for content that [Check] has found right while it was written to
+// the file of: if that is the one at path it is not read again.
+func (c *Cache) AcceptChecked(ctx context.Context, path string, of fs.FileInfo, d manifest.Digest, length int64) (*os.File, error) {
+	if f, err := openRegular(path); err == nil {
+		is, err := f.Stat()
+		if err == nil && os.SameFile(is, of) && is.Size() == length {
+			return c.keep(f, path, d)
+		}
+		f.Close()
+	}
+	return c.Accept(ctx, path, d, length)
+}
+
+// keep gives f, the verified file at path, its name.
+func (c *Cache) keep(f *os.File, path string, d manifest.Digest) (*os.File, error) {
 	if err := f.Sync(); err != nil {
 		f.Close()
 		return nil, failure(err, "syncing %q", path)

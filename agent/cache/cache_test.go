@@ -78,6 +78,60 @@ func TestOnlyTheSignedContentGetsItsName(t *testing.T) {
 	}
 }
 
+// What was hashed while it was written is not read again, and nothing else passes for it.
+func TestAcceptChecked(t *testing.T) {
+	content := []byte("the signed bytes")
+	d, length := manifest.Sum(content), int64(len(content))
+	rows := []struct {
+		name   string
+		change func(path string) error
+		want   fault.Code
+	}{
+		{"the-file", func(string) error { return nil }, fault.OK},
+		{"replaced-by-the-same", func(path string) error { return replace(path, content) }, fault.OK},
+		{"replaced", func(path string) error { return replace(path, []byte("another 16 bytes")) }, fault.ContentMismatch},
+		{"cut", func(path string) error { return os.Truncate(path, 3) }, fault.ContentMismatch},
+		{"longer", func(path string) error { return os.Truncate(path, length+1) }, fault.LengthExceeded},
+		{"gone", os.Remove, fault.NotFound},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			c := open(t, Options{})
+			path := c.Unverified(d)
+			put(t, path, content)
+			of, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := r.change(path); err != nil {
+				t.Fatal(err)
+			}
+			f, err := c.AcceptChecked(t.Context(), path, of, d, length)
+			if fault.CodeOf(err) != r.want {
+				t.Fatalf("AcceptChecked: %v, want %s", err, r.want)
+			}
+			if r.want != fault.OK {
+				return
+			}
+			defer f.Close()
+			if got, err := io.ReadAll(f); err != nil || !bytes.Equal(got, content) {
+				t.Errorf("the descriptor has %q, %v", got, err)
+			}
+			if _, err := os.Lstat(c.Path(d)); err != nil {
+				t.Errorf("it has not got its name: %v", err)
+			}
+		})
+	}
+}
+
+// replace puts another file in the place of the one at path.
+func replace(path string, content []byte) error {
+	if err := os.WriteFile(path+".new", content, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
 func TestChangedFileIsDropped(t *testing.T) {
 	c := open(t, Options{})
 	d := manifest.Sum([]byte("content"))

@@ -44,9 +44,11 @@ const (
 type Seed struct {
 	pieces int
 	length func(piece int) int64
-	order  []int       // of the pieces, at random: decides between equally rare ones
+	order  []int       // of the pieces: decides between equally rare ones
+	mixed  bool        // it is drawn at random
 	copies []int       // for each piece, the peers that have it or are on their way to it
 	fresh  int         // pieces without any
+	had    []bool      // pieces that somebody has had
 	failed []bool      // pieces whose first copy took too long
 	spread []time.Time // for each piece, when somebody got it, or was offered it, last
 	peers  []*Peer
@@ -59,13 +61,26 @@ type Seed struct {
 	moved time.Time     // when something was sent last
 }
 
-// New returns the super seed of a torrent of so many pieces, of which nobody has any.
+// New returns the super seed of a torrent of so many pieces, of which nobody has any. It
+// offers them from first to last, so that the others can look at what they get while it
+// comes; or in random order, once somebody has got a piece elsewhere: two super seeds that
+// both begin with the first would give the same.
 // length says how many bytes a piece has.
 func New(pieces int, length func(piece int) int64) *Seed {
-	return &Seed{
-		pieces: pieces, length: length, order: rand.Perm(pieces),
+	s := &Seed{
+		pieces: pieces, length: length, order: make([]int, pieces), had: make([]bool, pieces),
 		copies: make([]int, pieces), taken: pace.New(paceSpan, time.Time{}), fresh: pieces, failed: make([]bool, pieces), spread: make([]time.Time, pieces),
 	}
+	for piece := range s.order {
+		s.order[piece] = piece
+	}
+	return s
+}
+
+// mix draws the order of the pieces at random.
+func (s *Seed) mix() {
+	s.mixed = true
+	rand.Shuffle(len(s.order), func(i, j int) { s.order[i], s.order[j] = s.order[j], s.order[i] })
 }
 
 // Pieces is how many pieces the torrent has.
@@ -190,12 +205,15 @@ func (s *Seed) got(p *Peer, piece int, now time.Time) {
 			p.active, p.idle = now, false
 		}
 	case unaware:
+		if !s.had[piece] && !s.mixed {
+			s.mix()
+		}
 		p.untold--
 		s.count(piece, 1)
 	case passed:
 		s.count(piece, 1)
 	}
-	p.knows[piece] = owns
+	p.knows[piece], s.had[piece] = owns, true
 	p.lacks--
 	p.waits, s.spread[piece] = time.Time{}, now
 	if !ours {
