@@ -146,7 +146,7 @@ func (o *offerer) seeIncoming(id, length int, head []byte) ([]byte, bool) {
 		all := func(int) bool { return true }
 		share.note(peer, func(s *superseed.Seed, now time.Time) { s.Brought(peer, all, now) })
 	case id == wire.Request && length == wire.RequestLen:
-		share.note(peer, func(s *superseed.Seed, _ time.Time) { s.Asked(peer, blockOf(body)) })
+		share.note(peer, func(s *superseed.Seed, now time.Time) { s.Asked(peer, blockOf(body), now) })
 	case id == wire.Cancel && length == wire.RequestLen:
 		share.note(peer, func(s *superseed.Seed, now time.Time) { s.Answered(peer, blockOf(body), 0, now) })
 	}

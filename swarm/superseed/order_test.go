@@ -35,7 +35,7 @@ func TestOrder(t *testing.T) {
 			if !slices.IsSorted(first) || len(first) == 0 || first[0] != 0 {
 				t.Fatalf("offered at first: %v", first)
 			}
-			s.Asked(a, Block{0, 0})
+			s.Asked(a, Block{0, 0}, now)
 			s.Answered(a, Block{0, 0}, length, now)
 			s.Announced(a, 0, now)
 			row.other(s, a, b, 0)
@@ -54,5 +54,101 @@ func TestOrder(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// An offer that is not asked for makes room for another, but not sooner than it takes the
+// others to ask: where that is long, more and more would be under way side by side.
+func TestRoomWhereAskingTakesLong(t *testing.T) {
+	const peers, length = 20, 4
+	now := time.Unix(1e9, 0)
+	s := New(400, func(int) int64 { return length })
+	var crowd []*Peer
+	for range peers {
+		p := s.Join(now)
+		s.Begin(p, now)
+		crowd = append(crowd, p)
+	}
+	type asked struct {
+		p     *Peer
+		piece int
+	}
+	var late []asked // what is offered now is asked for a second later
+	for range 15 {
+		s.Tick(now)
+		late = late[:0]
+		for _, p := range crowd {
+			for _, o := range p.open {
+				late = append(late, asked{p, o.piece})
+			}
+		}
+		for range 5 {
+			now = now.Add(200 * time.Millisecond)
+			s.Tick(now)
+		}
+		for _, l := range late {
+			s.Asked(l.p, Block{uint32(l.piece), 0}, now)
+			s.Answered(l.p, Block{uint32(l.piece), 0}, length, now)
+			s.Announced(l.p, l.piece, now)
+		}
+	}
+	open := 0
+	for _, p := range crowd {
+		open += len(p.open)
+	}
+	if r := s.round(now); open > 2*r.most {
+		t.Errorf("%d offers are under way, want about %d", open, r.most)
+	}
+	if got := s.askTime(); got < time.Second || got > offerPatience {
+		t.Errorf("an offer is waited for for %s, want a second at least and %s at most", got, offerPatience)
+	}
+}
+
+// Where offers take long, whoever has been sent one has long to say that it has it; who does
+// not ask has not.
+func TestSilence(t *testing.T) {
+	const length = 4
+	now := time.Unix(1e9, 0)
+	s := New(256, func(int) int64 { return length })
+	p, lazy := s.Join(now), s.Join(now)
+	s.Begin(p, now)
+	send := func() int {
+		piece := p.open[len(p.open)-1].piece
+		s.Asked(p, Block{uint32(piece), 0}, now)
+		s.Answered(p, Block{uint32(piece), 0}, length, now)
+		return piece
+	}
+	for range 40 {
+		if len(p.open) == 0 {
+			s.Tick(now)
+		}
+		piece := send()
+		now = now.Add(4 * time.Second)
+		s.Announced(p, piece, now)
+	}
+	for len(p.open) > 0 { // what it was offered as well, meanwhile
+		s.closeOffer(p, 0)
+	}
+	s.Begin(lazy, now)
+	s.Tick(now)
+	if len(lazy.open) == 0 || len(p.open) == 0 {
+		t.Fatalf("%d and %d pieces are offered, want some to each", len(p.open), len(lazy.open))
+	}
+	sent := send()
+	for _, row := range []struct {
+		after  time.Duration
+		passed bool
+	}{
+		{3 * time.Second, false},
+		{7 * time.Second, false},
+		{9 * time.Second, true},
+	} {
+		s.Tick(now.Add(row.after))
+		if got := p.knows[sent] == passed; got != row.passed {
+			t.Errorf("%s after it was sent, the offer has failed: %v, want %v", row.after, got, row.passed)
+		}
+		if !lazy.idle {
+			t.Errorf("after %s the peer that does not ask counts as one that does", row.after)
+		}
 	}
 }

@@ -46,6 +46,7 @@ type Peer struct {
 type offer struct {
 	piece int
 	first bool
+	asked bool // something of it was asked for
 	at    time.Time
 	sent  int64
 }

@@ -12,9 +12,10 @@ const (
 	// shortest round trip.)
 	leastOffers = 4
 	spareOffers = 1.5
-	// An offer that nobody asks for makes room for another after askTime; and if nothing
-	// at all is sent for so long, whoever has no offer gets one.
-	askTime = 250 * time.Millisecond
+	// An offer that nobody asks for makes room for another after leastAsk, or twice as long
+	// as it takes the others to ask; and if nothing at all is sent for leastAsk, whoever has
+	// no offer gets one.
+	leastAsk = 250 * time.Millisecond
 
 	// A peer gets no second copies if the others will have brought it all it lacks within
 	// soonDone, or one part in soonPart of the time it has been here, up to soonMost; going
@@ -40,7 +41,7 @@ type round struct {
 }
 
 func (s *Seed) round(now time.Time) round {
-	r := round{pace: s.taken.Rate(now), still: now.Sub(s.moved) >= askTime}
+	r := round{pace: s.taken.Rate(now), still: now.Sub(s.moved) >= leastAsk}
 	var brief time.Duration
 	known := 0
 	for _, p := range s.peers {
@@ -62,7 +63,7 @@ func (s *Seed) round(now time.Time) round {
 func (s *Seed) sending(p *Peer, now time.Time) int {
 	n := 0
 	for _, o := range p.open {
-		if o.sent < s.length(o.piece) && (o.sent > 0 || len(p.owed) > 0 || now.Sub(o.at) < askTime) {
+		if o.sent < s.length(o.piece) && (o.sent > 0 || len(p.owed) > 0 || now.Sub(o.at) < s.askTime()) {
 			n++
 		}
 	}

@@ -35,6 +35,7 @@ const (
 	// An offer has failed if it takes slowOffer times as long as usual, or slowestOffer
 	// while nobody has taken any.
 	slowOffer    = 4
+	silentOffer  = 2 // times as long as usual, without a word after something was sent
 	slowestOffer = 30 * time.Second
 )
 
@@ -58,6 +59,7 @@ type Seed struct {
 
 	taken pace.Pace     // offers
 	usual time.Duration // that an offer takes; 0 if none has been taken
+	asks  time.Duration // how long it takes until an offer is asked for; 0 if none has been
 	moved time.Time     // when something was sent last
 }
 
@@ -222,11 +224,26 @@ func (s *Seed) got(p *Peer, piece int, now time.Time) {
 }
 
 // Asked notes a request of p, for anything.
-func (s *Seed) Asked(p *Peer, b Block) {
+func (s *Seed) Asked(p *Peer, b Block, now time.Time) {
 	if len(p.owed) < maxOwed {
 		p.owed[b] = struct{}{}
 	}
+	for i := range p.open {
+		if o := &p.open[i]; o.piece == int(b.Piece) && !o.asked {
+			o.asked = true
+			if took := now.Sub(o.at); s.asks == 0 {
+				s.asks = took
+			} else {
+				s.asks += (took - s.asks) / 16
+			}
+			return
+		}
+	}
 }
+
+// askTime is how long an offer may take to be asked for: it may have to wait behind what is
+// sent before it.
+func (s *Seed) askTime() time.Duration { return min(max(leastAsk, 2*s.asks), offerPatience) }
 
 // Answered notes that a request of p is off the table: with n bytes of payload, or with
 // none because it was cancelled or refused.
@@ -276,12 +293,16 @@ func (s *Seed) Tick(now time.Time) (again bool) {
 // overdue reports whether an offer has failed.
 func (s *Seed) overdue(p *Peer, o offer, now time.Time) bool {
 	age, still := now.Sub(o.at), now.Sub(p.active)
+	silent := max(offerPatience, slowOffer*s.asks)
+	if o.sent > 0 {
+		silent = max(silent, silentOffer*s.usual) // what was sent may be on its way for long
+	}
 	switch {
 	case age < offerPatience:
 		return false
-	case still >= offerPatience && len(p.owed) == 0:
+	case still >= silent && len(p.owed) == 0:
 		return true // it does not ask, or has all of it and does not say so
-	case still >= offerPatience && now.Sub(s.moved) >= offerPatience:
+	case len(p.owed) > 0 && still >= offerPatience && now.Sub(s.moved) >= offerPatience:
 		return true // it asks and does not read
 	case s.usual > 0:
 		return age >= slowOffer*s.usual

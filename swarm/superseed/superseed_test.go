@@ -126,7 +126,7 @@ func (c *crowd) listen() {
 		}
 		m.p.queue = nil
 		for _, b := range m.asked[:min(len(m.asked), maxAsked)] {
-			c.s.Asked(m.p, b)
+			c.s.Asked(m.p, b, c.now)
 		}
 	}
 }
@@ -181,7 +181,7 @@ func (c *crowd) serve() {
 			c.s.Answered(m.p, b, 1, c.now)
 			m.receive(int(b.Piece), 1)
 			if len(m.asked) >= maxAsked {
-				c.s.Asked(m.p, m.asked[maxAsked-1])
+				c.s.Asked(m.p, m.asked[maxAsked-1], c.now)
 			}
 		}
 		if !busy {
@@ -360,7 +360,7 @@ func TestSuperSeedSendsFewAtATime(t *testing.T) {
 			for _, o := range p.open {
 				if o.sent < length && takes(i) {
 					offers = append(offers, i)
-					s.Asked(p, Block{uint32(o.piece), 0})
+					s.Asked(p, Block{uint32(o.piece), 0}, now)
 				}
 			}
 		}
@@ -418,7 +418,7 @@ func TestSuperSeedFillsALongPath(t *testing.T) {
 			for i := 0; i < len(p.open); {
 				o := p.open[i]
 				if o.at == now.Add(-100*time.Millisecond) {
-					s.Asked(p, Block{uint32(o.piece), 0})
+					s.Asked(p, Block{uint32(o.piece), 0}, now)
 				}
 				if now.Sub(o.at) >= path {
 					s.Answered(p, Block{uint32(o.piece), 0}, length, now)
