@@ -280,15 +280,16 @@ func (a *Acquirer) fromPeers(ctx context.Context, w Wanted, info *swarm.Info, t 
 	case !a.peersKnown():
 		alone, idle = 0, alone
 	}
-	var file fs.FileInfo
-	var wrong error // what came of hashing it while it came
+	var checked fs.FileInfo // the file, if what came into it was the signed content
 	before := t.last.Bytes
 	got, err := node.Fetch(ctx, info, dst, swarm.FetchOptions{
 		Trackers: a.Trackers, Peers: a.Peers, Webseeds: fallback, WebseedAfter: alone,
 		IdleTimeout: idle, MinRate: minRate,
 		Read: func(r io.Reader, of fs.FileInfo) error {
-			file, wrong = of, cache.Check(ctx, r, w.SHA256, w.Length)
-			return nil // if it is wrong, let all of it come and be hashed again
+			if cache.Check(ctx, r, w.SHA256, w.Length) == nil {
+				checked = of
+			}
+			return nil // it is hashed again then, and that says what is wrong
 		},
 		Progress: func(s swarm.Progress) { t.set(Progress{s.Done, s.Rate, s.Peers, sum(before, s.Bytes)}) },
 	})
@@ -297,12 +298,7 @@ func (a *Acquirer) fromPeers(ctx context.Context, w Wanted, info *swarm.Info, t 
 		t.set(t.last)
 		return nil, a.fetchFailed(w, err, told.first())
 	}
-	var f *os.File
-	if wrong == nil {
-		f, err = a.Cache.AcceptChecked(ctx, dst, file, w.SHA256, w.Length)
-	} else {
-		f, err = a.Cache.Accept(ctx, dst, w.SHA256, w.Length)
-	}
+	f, err := a.Cache.AcceptChecked(ctx, dst, checked, w.SHA256, w.Length)
 	if err != nil {
 		node.Drop(w.Infohash) // pieces and info dict agree, and still it is not the signed file
 		return nil, err

@@ -134,7 +134,7 @@ func (c *Cache) Accept(ctx context.Context, path string, d manifest.Digest, leng
 }
 
 // AcceptChecked is Accept for content that [Check] has found right while it was written to
-// the file of: if that is the one at path it is not read again.
+// the file of: if that is the one at path it is not read again. Where of is nil, none was.
 func (c *Cache) AcceptChecked(ctx context.Context, path string, of fs.FileInfo, d manifest.Digest, length int64) (*os.File, error) {
 	if f, err := openRegular(path); err == nil {
 		is, err := f.Stat()

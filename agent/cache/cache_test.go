@@ -83,16 +83,19 @@ func TestAcceptChecked(t *testing.T) {
 	content := []byte("the signed bytes")
 	d, length := manifest.Sum(content), int64(len(content))
 	rows := []struct {
-		name   string
-		change func(path string) error
-		want   fault.Code
+		name      string
+		change    func(path string) error
+		unchecked bool
+		want      fault.Code
 	}{
-		{"the-file", func(string) error { return nil }, fault.OK},
-		{"replaced-by-the-same", func(path string) error { return replace(path, content) }, fault.OK},
-		{"replaced", func(path string) error { return replace(path, []byte("another 16 bytes")) }, fault.ContentMismatch},
-		{"cut", func(path string) error { return os.Truncate(path, 3) }, fault.ContentMismatch},
-		{"longer", func(path string) error { return os.Truncate(path, length+1) }, fault.LengthExceeded},
-		{"gone", os.Remove, fault.NotFound},
+		{"the-file", func(string) error { return nil }, false, fault.OK},
+		{"not-checked", func(string) error { return nil }, true, fault.OK},
+		{"not-checked-and-wrong", func(path string) error { return replace(path, []byte("another 16 bytes")) }, true, fault.ContentMismatch},
+		{"replaced-by-the-same", func(path string) error { return replace(path, content) }, false, fault.OK},
+		{"replaced", func(path string) error { return replace(path, []byte("another 16 bytes")) }, false, fault.ContentMismatch},
+		{"cut", func(path string) error { return os.Truncate(path, 3) }, false, fault.ContentMismatch},
+		{"longer", func(path string) error { return os.Truncate(path, length+1) }, false, fault.LengthExceeded},
+		{"gone", os.Remove, false, fault.NotFound},
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
@@ -105,6 +108,9 @@ func TestAcceptChecked(t *testing.T) {
 			}
 			if err := r.change(path); err != nil {
 				t.Fatal(err)
+			}
+			if r.unchecked {
+				of = nil
 			}
 			f, err := c.AcceptChecked(t.Context(), path, of, d, length)
 			if fault.CodeOf(err) != r.want {

@@ -1,5 +1,5 @@
-// Package pace measures how much of something happens lately. Like the rules that go by it,
-// it has no clock: times are told, and must not go back.
+// Package pace measures how much of something happens lately, and how long it takes. Like
+// the rules that go by it, it has no clock: times are told, and must not go back.
 package pace
 
 import "time"
@@ -33,4 +33,13 @@ func (p *Pace) roll(now time.Time) {
 		p.last = float64(p.n) / over.Seconds()
 		p.n, p.since = 0, now
 	}
+}
+
+// Smooth is a mean of durations after one more, which counts for one part in parts of it.
+// A mean of zero is that of none.
+func Smooth(mean, next time.Duration, parts int) time.Duration {
+	if mean == 0 {
+		return next
+	}
+	return mean + (next-mean)/time.Duration(parts)
 }

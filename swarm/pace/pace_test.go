@@ -29,3 +29,15 @@ func TestRate(t *testing.T) {
 		}
 	}
 }
+
+func TestSmooth(t *testing.T) {
+	for _, row := range []struct{ mean, next, want time.Duration }{
+		{0, 8 * time.Second, 8 * time.Second}, // the first
+		{8 * time.Second, 16 * time.Second, 9 * time.Second},
+		{8 * time.Second, 0, 7 * time.Second},
+	} {
+		if got := Smooth(row.mean, row.next, 8); got != row.want {
+			t.Errorf("%s after %s: %s, want %s", row.mean, row.next, got, row.want)
+		}
+	}
+}

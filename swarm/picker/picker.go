@@ -154,10 +154,8 @@ func (k *Picker) Came(p *Peer, piece int, n int64, now time.Time) {
 			n = min(n, a.left)
 			a.left -= n
 			p.asked -= n
-			if took := now.Sub(a.at); n > 0 && a.left == 0 && k.takes == 0 {
-				k.takes = took
-			} else if n > 0 && a.left == 0 {
-				k.takes += (took - k.takes) / 16
+			if n > 0 && a.left == 0 {
+				k.takes = pace.Smooth(k.takes, now.Sub(a.at), 16)
 			}
 			return
 		}

@@ -104,6 +104,30 @@ func TestRoomWhereAskingTakesLong(t *testing.T) {
 	}
 }
 
+// Peers that ask as late as they can make a super seed wait four times offerPatience and no
+// more for who does not ask.
+func TestLateAskersBuyLittleTime(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	s := New(256, func(int) int64 { return 4 })
+	p := s.Join(now)
+	s.Begin(p, now)
+	for range 100 {
+		piece := p.open[0].piece
+		now = now.Add(time.Hour)
+		s.Asked(p, Block{uint32(piece), 0}, now)
+		s.Answered(p, Block{uint32(piece), 0}, 4, now)
+		s.Announced(p, piece, now)
+		if s.asks > offerPatience {
+			t.Fatalf("asking is taken to need %s", s.asks)
+		}
+	}
+	lazy := s.Join(now)
+	s.Begin(lazy, now)
+	if s.Tick(now.Add(slowOffer * offerPatience)); !lazy.idle {
+		t.Error("who does not ask is waited for longer than that")
+	}
+}
+
 // Where offers take long, whoever has been sent one has long to say that it has it; who does
 // not ask has not.
 func TestSilence(t *testing.T) {

@@ -197,11 +197,7 @@ func (s *Seed) got(p *Peer, piece int, now time.Time) {
 		i := slices.IndexFunc(p.open, func(o offer) bool { return o.piece == piece })
 		o := s.closeOffer(p, i)
 		if ours = o.sent > 0; ours {
-			if took := now.Sub(o.at); s.usual == 0 {
-				s.usual = took
-			} else {
-				s.usual += (took - s.usual) / 8
-			}
+			s.usual = pace.Smooth(s.usual, now.Sub(o.at), 8)
 			s.taken.Add(1, now)
 			p.allowed++
 			p.active, p.idle = now, false
@@ -231,11 +227,8 @@ func (s *Seed) Asked(p *Peer, b Block, now time.Time) {
 	for i := range p.open {
 		if o := &p.open[i]; o.piece == int(b.Piece) && !o.asked {
 			o.asked = true
-			if took := now.Sub(o.at); s.asks == 0 {
-				s.asks = took
-			} else {
-				s.asks += (took - s.asks) / 16
-			}
+			// Who asks late on purpose makes us no more patient than that.
+			s.asks = pace.Smooth(s.asks, min(now.Sub(o.at), offerPatience), 16)
 			return
 		}
 	}
