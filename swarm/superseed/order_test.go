@@ -176,3 +176,86 @@ func TestSilence(t *testing.T) {
 		}
 	}
 }
+
+// A crowd that asks late is not offered a piece each because nothing was sent meanwhile; and
+// many who ask nothing at all keep who does waiting for a few seconds.
+func TestSlowStart(t *testing.T) {
+	const length = 4
+	begin := time.Unix(1e9, 0)
+	t.Run("all-ask-late", func(t *testing.T) {
+		s := New(400, func(int) int64 { return length })
+		var crowd []*Peer
+		for range 64 {
+			p := s.Join(begin)
+			s.Begin(p, begin)
+			crowd = append(crowd, p)
+		}
+		for now := begin; now.Before(begin.Add(time.Second)); now = now.Add(Every) {
+			s.Tick(now)
+		}
+		open := 0
+		for _, p := range crowd {
+			open += len(p.open)
+		}
+		if open > 16 {
+			t.Errorf("%d pieces are offered in a second in which nobody asked", open)
+		}
+	})
+	t.Run("most-never-ask", func(t *testing.T) {
+		s := New(400, func(int) int64 { return length })
+		for range 200 {
+			s.Begin(s.Join(begin), begin)
+		}
+		honest := s.Join(begin)
+		s.Begin(honest, begin)
+		now := begin
+		for ; len(honest.open) == 0; now = now.Add(Every) {
+			if now.Sub(begin) > 5*time.Second {
+				t.Fatalf("nothing was offered to the last of %d peers", s.Peers())
+			}
+			s.Tick(now)
+		}
+	})
+}
+
+// Pieces that wait for each other take longer, and that does not allow for more of them.
+func TestWaitingAllowsForNoMore(t *testing.T) {
+	const length = 4
+	now := time.Unix(1e9, 0)
+	s := New(4000, func(int) int64 { return length })
+	var crowd []*Peer
+	for range 50 {
+		p := s.Join(now)
+		s.Begin(p, now)
+		crowd = append(crowd, p)
+	}
+	most := 0
+	for range 600 { // 8 pieces a second, the longest offered first
+		s.Tick(now)
+		for _, p := range crowd {
+			for _, o := range p.open {
+				if !o.asked {
+					s.Asked(p, Block{uint32(o.piece), 0}, now)
+				}
+			}
+		}
+		now = now.Add(time.Second / 8)
+		var last *Peer
+		open := 0
+		for _, p := range crowd {
+			open += len(p.open)
+			if len(p.open) > 0 && (last == nil || p.open[0].at.Before(last.open[0].at)) {
+				last = p
+			}
+		}
+		most = max(most, open)
+		if last != nil {
+			piece := last.open[0].piece
+			s.Answered(last, Block{uint32(piece), 0}, length, now)
+			s.Announced(last, piece, now)
+		}
+	}
+	if most > 24 {
+		t.Errorf("%d pieces were offered at a time, where eight are sent in a second", most)
+	}
+}

@@ -9,13 +9,20 @@ const (
 	// of 64 peers at a time, they would take as long as 64 pieces do. How long an offer
 	// takes if it need not wait, from when it is made until the last of it is sent, is
 	// the least that one of the peer took within briefSpan. (As TCP Vegas goes by the
-	// shortest round trip.)
+	// shortest round trip.) Where many are sent side by side for longer than that, all of
+	// them wait, and that must not allow for more of them: no offer is taken to need more
+	// than mostBrief, or leastOffers pieces.
 	leastOffers = 4
 	spareOffers = 1.5
+	mostBrief   = time.Second
 	// An offer that nobody asks for makes room for another after leastAsk, or twice as long
-	// as it takes the others to ask; and if nothing at all is sent for leastAsk, whoever has
-	// no offer gets one.
-	leastAsk = 250 * time.Millisecond
+	// as it takes the others to ask, and after firstAsk as long as nobody has. If nothing at
+	// all is sent for so long, there is room for leastOffers more, one to each peer that has
+	// none, and for twice as many each time again: those that were offered something may all
+	// be silent, or all be slow.
+	leastAsk    = 250 * time.Millisecond
+	firstAsk    = 500 * time.Millisecond
+	mostDoubled = 8
 
 	// A peer gets no second copies if the others will have brought it all it lacks within
 	// soonDone, or one part in soonPart of the time it has been here, up to soonMost; going
@@ -37,11 +44,11 @@ type round struct {
 	most    int // of those in all
 	each    int // and to each peer
 	pace    float64
-	still   bool // nothing has been sent for a while
+	more    int // than most, to peers that have none, because nothing has been sent for a while
 }
 
 func (s *Seed) round(now time.Time) round {
-	r := round{pace: s.taken.Rate(now), still: now.Sub(s.moved) >= leastAsk}
+	r := round{pace: s.taken.Rate(now)}
 	var brief time.Duration
 	known := 0
 	for _, p := range s.peers {
@@ -54,7 +61,12 @@ func (s *Seed) round(now time.Time) round {
 			known++
 		}
 	}
-	r.most = leastOffers + int(spareOffers*r.pace*brief.Seconds()/float64(max(1, known)))
+	alone := r.pace * brief.Seconds() / float64(max(1, known))
+	alone = min(alone, max(r.pace*mostBrief.Seconds(), leastOffers))
+	r.most = leastOffers + int(spareOffers*alone)
+	if silent := int(now.Sub(s.moved) / s.askTime()); silent > 0 && !s.moved.IsZero() {
+		r.more = leastOffers << min(silent-1, mostDoubled)
+	}
 	r.each = max(1, r.most/max(1, r.wanting))
 	return r
 }
@@ -115,7 +127,7 @@ func (s *Seed) offer(p *Peer, now time.Time) bool {
 		others--
 	}
 	told := len(p.queue)
-	for len(p.open) < p.allowed && s.sending(p, now) < r.each && (r.sending < r.most || len(p.open) == 0 && r.still) {
+	for len(p.open) < p.allowed && s.sending(p, now) < r.each && (r.sending < r.most || len(p.open) == 0 && r.sending < r.most+r.more) {
 		piece := s.pick(p, !p.idle || others == 0, r.pace/float64(max(1, r.wanting)), now)
 		if piece < 0 {
 			break

@@ -236,7 +236,12 @@ func (s *Seed) Asked(p *Peer, b Block, now time.Time) {
 
 // askTime is how long an offer may take to be asked for: it may have to wait behind what is
 // sent before it.
-func (s *Seed) askTime() time.Duration { return min(max(leastAsk, 2*s.asks), offerPatience) }
+func (s *Seed) askTime() time.Duration {
+	if s.asks == 0 {
+		return firstAsk
+	}
+	return min(max(leastAsk, 2*s.asks), offerPatience)
+}
 
 // Answered notes that a request of p is off the table: with n bytes of payload, or with
 // none because it was cancelled or refused.
