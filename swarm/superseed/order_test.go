@@ -63,12 +63,7 @@ func TestRoomWhereAskingTakesLong(t *testing.T) {
 	const peers, length = 20, 4
 	now := time.Unix(1e9, 0)
 	s := New(400, func(int) int64 { return length })
-	var crowd []*Peer
-	for range peers {
-		p := s.Join(now)
-		s.Begin(p, now)
-		crowd = append(crowd, p)
-	}
+	all := gather(s, peers, now)
 	type asked struct {
 		p     *Peer
 		piece int
@@ -77,7 +72,7 @@ func TestRoomWhereAskingTakesLong(t *testing.T) {
 	for range 15 {
 		s.Tick(now)
 		late = late[:0]
-		for _, p := range crowd {
+		for _, p := range all {
 			for _, o := range p.open {
 				late = append(late, asked{p, o.piece})
 			}
@@ -92,10 +87,7 @@ func TestRoomWhereAskingTakesLong(t *testing.T) {
 			s.Announced(l.p, l.piece, now)
 		}
 	}
-	open := 0
-	for _, p := range crowd {
-		open += len(p.open)
-	}
+	open := offersTo(all)
 	if r := s.round(now); open > 2*r.most {
 		t.Errorf("%d offers are under way, want about %d", open, r.most)
 	}
@@ -184,30 +176,18 @@ func TestSlowStart(t *testing.T) {
 	begin := time.Unix(1e9, 0)
 	t.Run("all-ask-late", func(t *testing.T) {
 		s := New(400, func(int) int64 { return length })
-		var crowd []*Peer
-		for range 64 {
-			p := s.Join(begin)
-			s.Begin(p, begin)
-			crowd = append(crowd, p)
-		}
+		all := gather(s, 64, begin)
 		for now := begin; now.Before(begin.Add(time.Second)); now = now.Add(Every) {
 			s.Tick(now)
 		}
-		open := 0
-		for _, p := range crowd {
-			open += len(p.open)
-		}
-		if open > 16 {
-			t.Errorf("%d pieces are offered in a second in which nobody asked", open)
+		if n := offersTo(all); n > 16 {
+			t.Errorf("%d pieces are offered in a second in which nobody asked", n)
 		}
 	})
 	t.Run("most-never-ask", func(t *testing.T) {
 		s := New(400, func(int) int64 { return length })
-		for range 200 {
-			s.Begin(s.Join(begin), begin)
-		}
-		honest := s.Join(begin)
-		s.Begin(honest, begin)
+		gather(s, 200, begin)
+		honest := gather(s, 1, begin)[0]
 		now := begin
 		for ; len(honest.open) == 0; now = now.Add(Every) {
 			if now.Sub(begin) > 5*time.Second {
@@ -223,16 +203,11 @@ func TestWaitingAllowsForNoMore(t *testing.T) {
 	const length = 4
 	now := time.Unix(1e9, 0)
 	s := New(4000, func(int) int64 { return length })
-	var crowd []*Peer
-	for range 50 {
-		p := s.Join(now)
-		s.Begin(p, now)
-		crowd = append(crowd, p)
-	}
+	all := gather(s, 50, now)
 	most := 0
 	for range 600 { // 8 pieces a second, the longest offered first
 		s.Tick(now)
-		for _, p := range crowd {
+		for _, p := range all {
 			for _, o := range p.open {
 				if !o.asked {
 					s.Asked(p, Block{uint32(o.piece), 0}, now)
@@ -240,15 +215,13 @@ func TestWaitingAllowsForNoMore(t *testing.T) {
 			}
 		}
 		now = now.Add(time.Second / 8)
+		most = max(most, offersTo(all))
 		var last *Peer
-		open := 0
-		for _, p := range crowd {
-			open += len(p.open)
+		for _, p := range all {
 			if len(p.open) > 0 && (last == nil || p.open[0].at.Before(last.open[0].at)) {
 				last = p
 			}
 		}
-		most = max(most, open)
 		if last != nil {
 			piece := last.open[0].piece
 			s.Answered(last, Block{uint32(piece), 0}, length, now)
@@ -258,4 +231,38 @@ func TestWaitingAllowsForNoMore(t *testing.T) {
 	if most > 24 {
 		t.Errorf("%d pieces were offered at a time, where eight are sent in a second", most)
 	}
+}
+
+// Who comes when nothing was to do for long is offered no more at once than the first were.
+func TestSecondCrowd(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	s := New(400, func(int) int64 { return 4 })
+	first := gather(s, 1, now)[0]
+	for piece := range 100 {
+		s.Announced(first, piece, now)
+	}
+	s.Leave(first)
+	now = now.Add(time.Hour)
+	second := gather(s, 64, now)
+	if n := offersTo(second); n == 0 || n > 8 {
+		t.Errorf("%d pieces are offered when 64 peers come", n)
+	}
+}
+
+// gather has so many peers come that take what they are offered.
+func gather(s *Seed, peers int, now time.Time) (all []*Peer) {
+	for range peers {
+		p := s.Join(now)
+		s.Begin(p, now)
+		all = append(all, p)
+	}
+	return all
+}
+
+// offersTo is how many offers to peers are under way.
+func offersTo(peers []*Peer) (n int) {
+	for _, p := range peers {
+		n += len(p.open)
+	}
+	return n
 }

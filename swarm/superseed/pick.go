@@ -40,8 +40,9 @@ const (
 // A round is what an offer depends on besides the peer it is made to.
 type round struct {
 	wanting int // peers that take what they are offered, and lack something
-	sending int // offers that are being sent, or may be asked for any moment
-	most    int // of those in all
+	open    int // offers that are under way
+	sending int // of those, the ones that are being sent, or may be asked for any moment
+	most    int // of the latter in all
 	each    int // and to each peer
 	pace    float64
 	more    int // than most, to peers that have none, because nothing has been sent for a while
@@ -52,6 +53,7 @@ func (s *Seed) round(now time.Time) round {
 	var brief time.Duration
 	known := 0
 	for _, p := range s.peers {
+		r.open += len(p.open)
 		r.sending += s.sending(p, now)
 		if p.wanting() {
 			r.wanting++
@@ -64,7 +66,7 @@ func (s *Seed) round(now time.Time) round {
 	alone := r.pace * brief.Seconds() / float64(max(1, known))
 	alone = min(alone, max(r.pace*mostBrief.Seconds(), leastOffers))
 	r.most = leastOffers + int(spareOffers*alone)
-	if silent := int(now.Sub(s.moved) / s.askTime()); silent > 0 && !s.moved.IsZero() {
+	if silent := int(now.Sub(s.moved) / s.askTime()); silent > 0 && r.open > 0 {
 		r.more = leastOffers << min(silent-1, mostDoubled)
 	}
 	r.each = max(1, r.most/max(1, r.wanting))
@@ -137,9 +139,10 @@ func (s *Seed) offer(p *Peer, now time.Time) bool {
 		if first {
 			s.firsts++
 		}
-		if s.moved.IsZero() {
-			s.moved = now
+		if r.open == 0 {
+			s.moved = now // who has nothing to send is not silent
 		}
+		r.open++
 		r.sending++
 		s.count(piece, 1)
 		s.spread[piece], p.dealt = now, now

@@ -60,7 +60,7 @@ type Seed struct {
 	taken pace.Pace     // offers
 	usual time.Duration // that an offer takes; 0 if none has been taken
 	asks  time.Duration // how long it takes until an offer is asked for; 0 if none has been
-	moved time.Time     // when something was sent last
+	moved time.Time     // when something was sent last, or could be again
 }
 
 // New returns the super seed of a torrent of so many pieces, of which nobody has any. It
