@@ -21,6 +21,9 @@ const (
 	neighbours = 10
 	dialAtOnce = neighbours / 2
 
+	// With fewer connections than this, those are dialled that find nobody.
+	mostAnswering = 2 * neighbours
+
 	// A neighbour that has brought nothing for so long makes room for others, if there are
 	// others.
 	neighbourPatience = 20 * time.Second
@@ -141,6 +144,18 @@ func (s *share) strangers() []netip.AddrPort {
 		}
 	}
 	return found
+}
+
+// answer dials a peer that finds too few others, though nobody may be missing here: who
+// comes late would find that all have neighbours enough.
+func (s *share) answer(p netip.AddrPort) {
+	connected := s.reachable()
+	s.pmu.Lock()
+	full := len(s.live) >= mostAnswering
+	s.pmu.Unlock()
+	if !full && !connected[p] {
+		s.lib.AddPeers([]torrent.PeerInfo{s.n.peerInfo(p, torrent.PeerSourceTracker)})
+	}
 }
 
 // seek has the engine dial some of the peers heard of, if neighbours are missing.

@@ -12,18 +12,31 @@ import (
 func (n *Node) newAnnouncer(c Config) (*lsd.Announcer, error) {
 	l := lsd.Config{
 		Addr: n.tr.local, Interfaces: c.LAN.Interfaces, Torrents: n.announceable, Logger: c.Logger,
-		Found: func(infohash [20]byte, p netip.AddrPort) {
-			if s := n.share(infohash); s != nil && s.added() {
-				s.heard([]netip.AddrPort{p}, true)
-			} else if c := n.followed(infohash); c != nil {
-				c.heard([]netip.AddrPort{p}, true)
-			}
-		},
+		Found: n.found,
 	}
 	if c.Fleet != nil {
 		l.Keys = c.Fleet.LANKeys()
 	}
 	return lsd.New(l)
+}
+
+// found notes a neighbour that has, or wants, a torrent or a channel.
+func (n *Node) found(infohash [20]byte, p netip.AddrPort, calls bool) {
+	var of interface {
+		heard(peers []netip.AddrPort, near bool)
+		answer(p netip.AddrPort)
+	}
+	if s := n.share(infohash); s != nil && s.added() {
+		of = s
+	} else if c := n.followed(infohash); c != nil {
+		of = c
+	} else {
+		return
+	}
+	of.heard([]netip.AddrPort{p}, true)
+	if calls {
+		of.answer(p)
+	}
 }
 
 // announceable are the torrents that neighbours are told of.

@@ -105,6 +105,14 @@ func (c *Channel) heard(peers []netip.AddrPort, near bool) {
 	}
 }
 
+// answer dials a peer that has no neighbours, though there may be enough here.
+func (c *Channel) answer(p netip.AddrPort) {
+	connected, live := c.reachable()
+	if live < mostAnswering && !connected[unmap(p)] {
+		c.lib.AddPeers([]torrent.PeerInfo{c.n.peerInfo(unmap(p), torrent.PeerSourceTracker)})
+	}
+}
+
 // forget makes room for an address, with c.mu held: of a few, that one goes which has
 // been dialled in vain most often.
 func (c *Channel) forget() {

@@ -22,10 +22,11 @@ const (
 
 	// Who announces a torrent again so soon is looking for peers.
 	eager = 2 * time.Minute
+	// What is said under each of two keys is said once.
+	sameTime = firstWant / 2
 	// Who has not announced for so long is gone.
 	stale = 2*idleEvery + time.Minute
-	// Who has all of a torrent dials those who look for it; of all who have it, about so
-	// many.
+	// Those who look for peers are dialled by about so many of all that hear them.
 	answers = 8
 )
 
@@ -91,13 +92,14 @@ func (a *Announcer) hear(b []byte, from netip.Addr, index int, now time.Time) {
 	a.stats.Found += int64(len(found))
 	a.mu.Unlock()
 	for _, f := range found {
-		a.c.Found(f.infohash, f.peer)
+		a.c.Found(f.infohash, f.peer, f.calls)
 	}
 }
 
 type find struct {
 	infohash [20]byte
 	peer     netip.AddrPort
+	calls    bool
 }
 
 // accept is called with a.mu held.
@@ -139,14 +141,18 @@ func (a *Announcer) accept(b []byte, from netip.Addr, index int, now time.Time) 
 	var found []find
 	for _, name := range d.list {
 		infohash, ours := a.names[key][name]
-		if !ours || !a.torrents[infohash].heard(peer, now) {
+		if !ours {
+			continue
+		}
+		of, calls := a.torrents[infohash].heard(peer, now)
+		if !of {
 			continue
 		}
 		if !source.offers.AllowN(now, 1) || !family.all.offers.AllowN(now, 1) {
 			drop.Flood++
 			return found
 		}
-		found = append(found, find{infohash, peer})
+		found = append(found, find{infohash, peer, calls})
 	}
 	return found
 }
@@ -162,10 +168,11 @@ func (a *Announcer) near(from netip.Addr, index int) bool {
 	})
 }
 
-// heard notes a neighbour, and reports whether the node should know of it: always, if
+// heard notes a neighbour. It reports whether the node should know of it: always, if
 // something is missing here. If nothing is, it is for the other one to ask, and for some
-// of those who have it all to dial.
-func (t *torrent) heard(p netip.AddrPort, now time.Time) bool {
+// of those who have it all to dial. calls reports whether it has called for peers before
+// and found too few, and is for this node to dial: everybody else may have enough already.
+func (t *torrent) heard(p netip.AddrPort, now time.Time) (of, calls bool) {
 	last, known := t.neighbours[p]
 	if !known {
 		for other := range t.neighbours {
@@ -176,8 +183,7 @@ func (t *torrent) heard(p netip.AddrPort, now time.Time) bool {
 		}
 	}
 	t.neighbours[p] = now
-	if !t.complete {
-		return true
-	}
-	return (!known || now.Sub(last) < eager) && rand.N(max(answers, len(t.neighbours))) < answers
+	again := known && now.Sub(last) < eager
+	chosen := rand.N(max(answers, len(t.neighbours))) < answers
+	return !t.complete || (again || !known) && chosen, again && chosen && now.Sub(last) > sameTime
 }

@@ -25,7 +25,7 @@ func newMachine(keys [][32]byte) *machine {
 	m := new(machine)
 	m.Announcer = newAnnouncer(Config{
 		Addr: netip.MustParseAddrPort("[::]:7801"), Keys: keys,
-		Found: func(h [20]byte, p netip.AddrPort) { m.found = append(m.found, find{h, p}) },
+		Found: func(h [20]byte, p netip.AddrPort, calls bool) { m.found = append(m.found, find{h, p, calls}) },
 	})
 	m.links = []link{eth0, eth0v6}
 	m.know([]Torrent{{Infohash: hash(0)}}, now)
@@ -83,7 +83,7 @@ func (m *machine) check(t *testing.T, peer string, want Dropped) {
 	t.Helper()
 	var found []find
 	if peer != "" {
-		found = []find{{hash(0), netip.MustParseAddrPort(peer)}}
+		found = []find{{hash(0), netip.MustParseAddrPort(peer), false}}
 	}
 	if !slices.Equal(m.found, found) {
 		t.Errorf("found %v, want %v", m.found, found)
@@ -261,7 +261,7 @@ func TestOneFlooderDeafensNobody(t *testing.T) {
 				}
 				m.found = nil
 				m.hear(says(r.keys, honest, 7801), neighbour, 2, clock)
-				if !slices.Equal(m.found, []find{{hash(0), peer}}) {
+				if len(m.found) != 1 || m.found[0].infohash != hash(0) || m.found[0].peer != peer {
 					t.Errorf("after %s a neighbour is not heard: %+v", clock.Sub(now), m.Stats())
 				}
 			}
@@ -311,6 +311,57 @@ func TestCompleteAnswersSeekers(t *testing.T) {
 	if dialled < answers-1 || dialled > 100 {
 		t.Errorf("%d of 200 are dialled", dialled)
 	}
+}
+
+// Who calls a second time has found too few, and is dialled by some of those who hear it,
+// also by those who are not looking for anybody.
+func TestCallsAreAnswered(t *testing.T) {
+	for _, r := range []struct {
+		name  string
+		after time.Duration
+		want  bool
+	}{
+		{"calls-again", firstWant, true},
+		{"same-call-under-another-key", 0, false},
+		{"is-still-there", idleEvery, false},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			for _, complete := range []bool{false, true} {
+				m := newMachine(nil)
+				m.know([]Torrent{{Infohash: hash(0), Complete: complete}}, now)
+				for _, at := range []time.Duration{0, r.after} {
+					m.hear(says(nil, "192.0.2.7", 7801), netip.MustParseAddr("192.0.2.7"), 2, now.Add(at))
+				}
+				var calls []bool
+				for _, f := range m.found {
+					calls = append(calls, f.calls)
+				}
+				if slices.Contains(calls, true) != r.want || len(calls) == 0 || calls[0] {
+					t.Errorf("complete %v: answered: %v", complete, calls)
+				}
+			}
+		})
+	}
+	t.Run("of-many", func(t *testing.T) {
+		answered := 0
+		const seekers = 200
+		m := newMachine(nil)
+		for round := range 2 {
+			for i := range seekers {
+				from := netip.AddrFrom4([4]byte{192, 0, 2, byte(10 + i)})
+				m.hear(says(nil, from.String(), 7801), from, 2, now.Add(time.Duration(round*seekers+i)*100*time.Millisecond))
+			}
+		}
+		for _, f := range m.found {
+			if f.calls {
+				answered++
+			}
+		}
+		// About 8; more than 40 of 200 is one in 10^17.
+		if answered > 40 {
+			t.Errorf("%d of %d are answered", answered, seekers)
+		}
+	})
 }
 
 func TestInterfaces(t *testing.T) {

@@ -44,9 +44,10 @@ type Config struct {
 	Keys [][32]byte
 	// Torrents returns what to announce.
 	Torrents func() []Torrent
-	// Found is told of a peer that announced a torrent of ours. It is called from up to
-	// two goroutines at a time.
-	Found func(infohash [20]byte, peer netip.AddrPort)
+	// Found is told of a peer that announced a torrent of ours. calls says that the peer
+	// still looks for others, and that the node is one of about eight that should dial it,
+	// even if they have peers enough. It is called from up to two goroutines at a time.
+	Found func(infohash [20]byte, peer netip.AddrPort, calls bool)
 	// Logger receives what happens. If nil, nothing is logged.
 	Logger *slog.Logger
 }
