@@ -208,6 +208,35 @@ func TestUnchangedDocumentIsNotSentAgain(t *testing.T) {
 	}
 }
 
+// Documents come over one connection, also after one that is not there.
+func TestConnectionIsUsedAgain(t *testing.T) {
+	var conns atomic.Int32
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/there" {
+			http.Error(w, "not found", http.StatusNotFound)
+		}
+	}))
+	srv.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			conns.Add(1)
+		}
+	}
+	srv.Start()
+	t.Cleanup(srv.Close)
+	for i, path := range []string{"there", "elsewhere", "there", "elsewhere", "there"} {
+		s := open(t, srv.URL, Options{}) // each time anew
+		if _, err := s.Document(t.Context(), path, limit); (err != nil) != (path == "elsewhere") {
+			t.Errorf("document %d: %v", i, err)
+		}
+		if _, _, err := s.Data(t.Context(), "elsewhere", 0); err == nil {
+			t.Error("payload that is not there was opened")
+		}
+	}
+	if n := conns.Load(); n != 1 {
+		t.Errorf("%d connections were made", n)
+	}
+}
+
 func TestServerWithoutRangesBeginsAtZero(t *testing.T) {
 	s := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "whole") }), Options{})
 	r, at, err := s.Data(t.Context(), "d", 3)

@@ -22,6 +22,7 @@ const (
 	defaultMinRate          = 1 << 10          // bytes per second
 	maxRedirects            = 3
 	maxRemembered           = 8 << 20 // bytes of documents kept to answer "not modified"
+	maxRefusal              = 4 << 10 // bytes of the text of an error that are read
 )
 
 // Options set the patience of a web source; zeros are useful.
@@ -132,11 +133,12 @@ func (w *web) Data(ctx context.Context, path string, offset int64) (io.ReadClose
 	case res.StatusCode == http.StatusPartialContent && rangeStart(res.Header.Get("Content-Range")) == offset:
 		return body, offset, nil
 	}
+	err = w.refused(path, res)
 	stop()
 	if res.StatusCode == http.StatusRequestedRangeNotSatisfiable && offset > 0 {
 		return w.Data(ctx, path, 0)
 	}
-	return nil, 0, w.refused(path, res)
+	return nil, 0, err
 }
 
 // rangeStart reads the first byte's number from "bytes 5-9/10"; -1 if it is not there.
@@ -176,7 +178,10 @@ func (w *web) get(ctx context.Context, path string, header http.Header) (*http.R
 	return res, func() { p.Close(); cancel(nil) }, nil
 }
 
+// refused tells what an answer other than the document means. Its text is read, or the
+// connection could not be used again.
 func (w *web) refused(path string, res *http.Response) error {
+	io.CopyN(io.Discard, res.Body, maxRefusal)
 	if res.StatusCode == http.StatusNotFound || res.StatusCode == http.StatusGone {
 		return notFound(path, w.Name())
 	}

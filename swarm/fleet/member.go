@@ -11,7 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"path/filepath"
+	"sync"
 
 	"shoal/internal/durable"
 )
@@ -36,6 +38,9 @@ type Member struct {
 	leaf    tls.Certificate
 	accepts *x509.CertPool
 	names   [][]byte // of the authorities in accepts, DER
+
+	webOnce sync.Once
+	web     *http.Transport // see Transport
 }
 
 // Join returns the membership of the machine that keeps its leaf's key in the directory

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -39,7 +40,18 @@ func (e *KeyError) Error() string {
 // system trusts for the host in the URL. The machine's own certificate is presented to
 // servers that ask for one of the fleet. Without a membership (nil) only the system's
 // trust counts. A server of a fleet that is not this machine's is a *KeyError.
-func Transport(m *Member) *http.Transport { return (&web{member: m}).transport() }
+//
+// It is the same one for the same membership: documents, announces and reports go to one
+// server mostly, and a connection for each would be a handshake for each.
+func Transport(m *Member) *http.Transport {
+	if m == nil {
+		return stranger()
+	}
+	m.webOnce.Do(func() { m.web = (&web{member: m}).transport() })
+	return m.web
+}
+
+var stranger = sync.OnceValue((&web{}).transport)
 
 // A web says which web servers are believed to be who they say.
 type web struct {
