@@ -8,8 +8,13 @@ import (
 	"shoal/swarm/wire"
 )
 
-// haveDelay is how long a HAVE may wait that tells a peer of a piece it has itself.
-const haveDelay = time.Second
+const (
+	// haveDelay is how long a HAVE may wait that tells a peer of a piece it has itself.
+	haveDelay = time.Second
+	// originDelay is how long one may wait that tells a super seeding origin of a piece that
+	// came from others.
+	originDelay = 250 * time.Millisecond
+)
 
 // A teller decides when a peer is told which pieces we have got.
 //
@@ -20,9 +25,13 @@ const haveDelay = time.Second
 //
 // A super seed (BEP 16) is an exception, because it is told of a piece by those to whom it
 // has announced that piece itself, and goes by that. It is never interested in what we
-// have; so nothing waits for a peer that has not been.
+// have; so nothing waits for a peer that has not been. But of the publisher's it is known
+// that it goes by what it has announced alone, before all is given away; of all others it
+// need only know about how many have them. Told of each at once by everybody, it would
+// send a good part of its link in acknowledgements.
 type teller struct {
-	send func([]byte) (int, error)
+	send   func([]byte) (int, error)
+	origin func() bool // whether the peer is the publisher's
 
 	kmu        sync.Mutex // guards what follows
 	interested bool
@@ -63,12 +72,20 @@ func (t *teller) heard(id int, body []byte) {
 	}
 }
 
-// knows reports whether the peer has the piece, and does not go by who else has it.
-func (t *teller) knows(piece uint32) bool {
+// patience is how long the peer need not know that we have the piece; 0 if it should know
+// at once.
+func (t *teller) patience(piece uint32) time.Duration {
 	t.kmu.Lock()
 	defer t.kmu.Unlock()
 	word := int(piece / 64)
-	return t.interested && (t.all || word < len(t.has) && t.has[word]&(1<<(piece%64)) != 0)
+	has := t.all || word < len(t.has) && t.has[word]&(1<<(piece%64)) != 0
+	switch {
+	case t.interested && has:
+		return haveDelay
+	case !t.interested && !has && t.origin():
+		return originDelay
+	}
+	return 0
 }
 
 // write sends what the engine has to say, which is whole messages, but for HAVE messages
@@ -99,8 +116,9 @@ func (t *teller) write(b []byte) (int, error) {
 
 // postpone lets HAVE messages wait, if all of them can.
 func (t *teller) postpone(haves []byte) bool {
+	delay := haveDelay
 	for m := haves; len(m) > 0; m = m[wire.HaveLen:] {
-		if !t.knows(binary.BigEndian.Uint32(m[5:])) {
+		if delay = min(delay, t.patience(binary.BigEndian.Uint32(m[5:]))); delay == 0 {
 			return false
 		}
 	}
@@ -108,9 +126,9 @@ func (t *teller) postpone(haves []byte) bool {
 	switch {
 	case t.ended || t.due:
 	case t.timer == nil:
-		t.timer = time.AfterFunc(haveDelay, t.flush)
+		t.timer = time.AfterFunc(delay, t.flush)
 	default:
-		t.timer.Reset(haveDelay)
+		t.timer.Reset(delay)
 	}
 	t.due = true
 	return true

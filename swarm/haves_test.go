@@ -40,6 +40,8 @@ func (w *wireLog) take() []byte {
 	return sent
 }
 
+func no() bool { return false }
+
 func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
 // What a peer is told of a piece it has can wait, and nothing else.
@@ -54,21 +56,26 @@ func TestHavesWait(t *testing.T) {
 		said   [][]byte // by the engine, after the handshake
 		sent   []byte   // at once
 		within []byte   // haveDelay
+		origin bool
 	}{
-		{"it lacks the piece", [][]byte{interested, has(1)}, [][]byte{haveMsg(2)}, haveMsg(2), nil},
-		{"it has the piece", [][]byte{interested, has(1)}, [][]byte{haveMsg(1)}, nil, haveMsg(1)},
-		{"it has all pieces", [][]byte{interested, {wire.HaveAll}}, [][]byte{haveMsg(1), haveMsg(2)}, nil, haveMsg(1, 2)},
-		{"it lacks one of several", [][]byte{interested, has(1)}, [][]byte{haveMsg(1, 2)}, haveMsg(1, 2), nil},
-		{"something else goes the same way", [][]byte{interested, has(1)}, [][]byte{haveMsg(1), request}, join(haveMsg(1), request), nil},
-		{"news goes the same way", [][]byte{interested, has(1)}, [][]byte{haveMsg(1), haveMsg(2)}, haveMsg(1, 2), nil},
-		{"it may be a super seed, which wants nothing", [][]byte{has(1)}, [][]byte{haveMsg(1)}, haveMsg(1), nil},
-		{"it says it has a piece that cannot be", [][]byte{interested, has(maxPieces)}, [][]byte{haveMsg(1)}, haveMsg(1), nil},
-		{"nothing is said", [][]byte{interested}, [][]byte{{}}, nil, nil},
+		{"it lacks the piece", [][]byte{interested, has(1)}, [][]byte{haveMsg(2)}, haveMsg(2), nil, false},
+		{"it has the piece", [][]byte{interested, has(1)}, [][]byte{haveMsg(1)}, nil, haveMsg(1), false},
+		{"it has all pieces", [][]byte{interested, {wire.HaveAll}}, [][]byte{haveMsg(1), haveMsg(2)}, nil, haveMsg(1, 2), false},
+		{"it lacks one of several", [][]byte{interested, has(1)}, [][]byte{haveMsg(1, 2)}, haveMsg(1, 2), nil, false},
+		{"something else goes the same way", [][]byte{interested, has(1)}, [][]byte{haveMsg(1), request}, join(haveMsg(1), request), nil, false},
+		{"news goes the same way", [][]byte{interested, has(1)}, [][]byte{haveMsg(1), haveMsg(2)}, haveMsg(1, 2), nil, false},
+		{"it may be a super seed, which wants nothing", [][]byte{has(1)}, [][]byte{haveMsg(1)}, haveMsg(1), nil, false},
+		{"it says it has a piece that cannot be", [][]byte{interested, has(maxPieces)}, [][]byte{haveMsg(1)}, haveMsg(1), nil, false},
+		{"nothing is said", [][]byte{interested}, [][]byte{{}}, nil, nil, false},
+		{"the publisher has offered the piece", [][]byte{has(1)}, [][]byte{haveMsg(1)}, haveMsg(1), nil, true},
+		{"the publisher has offered another", [][]byte{has(2)}, [][]byte{haveMsg(1), haveMsg(3)}, nil, haveMsg(1, 3), true},
+		{"the publisher hears of both", [][]byte{has(2)}, [][]byte{haveMsg(1), haveMsg(2)}, haveMsg(1, 2), nil, true},
+		{"the publisher gives everything to everybody", [][]byte{{wire.HaveAll}}, [][]byte{haveMsg(1)}, haveMsg(1), nil, true},
 	} {
 		t.Run(test.fact, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var other wireLog
-				teller := &teller{send: other.write}
+				teller := &teller{send: other.write, origin: func() bool { return test.origin }}
 				defer teller.end()
 				write := func(b []byte) {
 					if n, err := teller.write(b); n != len(b) || err != nil {
@@ -110,7 +117,7 @@ func TestHavesWaitInTheClearOnly(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var other wireLog
-				teller := &teller{send: other.write}
+				teller := &teller{send: other.write, origin: no}
 				defer teller.end()
 				teller.heard(wire.Interested, []byte{wire.Interested})
 				teller.heard(wire.HaveAll, []byte{wire.HaveAll})
@@ -128,7 +135,7 @@ func TestHavesWaitInTheClearOnly(t *testing.T) {
 func TestHavesEndWithTheConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var other wireLog
-		teller := &teller{send: other.write}
+		teller := &teller{send: other.write, origin: no}
 		teller.write(append([]byte(wire.Protocol), make([]byte, wire.HandshakeLen-len(wire.Protocol))...))
 		other.take()
 		teller.heard(wire.Interested, []byte{wire.Interested})

@@ -356,7 +356,7 @@ func (t *transport) wrap(nc net.Conn, remote netip.AddrPort, dialled bool) *conn
 	if t.super != nil {
 		c.super = newOfferer(c, t.super)
 	} else {
-		c.tell = &teller{send: c.send}
+		c.tell = &teller{send: c.send, origin: func() bool { return c.Class() == ClassOrigin }}
 	}
 	return c
 }
