@@ -14,6 +14,7 @@ const (
 	peerIDPrefix = "-SH0100-" // BEP 20
 
 	defaultMaxPeers = 50
+	originMaxPeers  = 200
 )
 
 // Config is what [New] needs. The zero value is a node on any free port.
@@ -37,7 +38,8 @@ type Config struct {
 	// away piece by piece, each to another peer, so that the peers have something to
 	// exchange and the node sends little more than one copy.
 	SuperSeed bool
-	// MaxPeers is how many peers one torrent is connected to at most; zero means 50.
+	// MaxPeers is how many peers one torrent is connected to at most; zero means 50, and
+	// 200 for a super seed, which nobody can do without for its first copy.
 	MaxPeers int
 	// TrackerTransport carries announces to trackers over HTTP. If nil, it is like
 	// http.DefaultTransport.

@@ -30,6 +30,13 @@ const (
 
 	lonelyEvery = time.Second // how often peers are looked for where there are few
 
+	// Who hangs up so soon, and has brought nothing, may have peers enough: it is dialled
+	// again after firstRefused, and twice as long each time, up to lastRefused. A handshake
+	// costs it more than it costs us.
+	hangUpWithin = 5 * time.Second
+	firstRefused = 2 * time.Second
+	lastRefused  = time.Minute
+
 	maxFound = 400 // addresses that are remembered
 )
 
@@ -114,17 +121,42 @@ func (s *share) part() {
 	}
 }
 
-// strangers are the peers heard of that we are not connected to, in random order, but
-// every other one, the first included, is on the LAN, as long as there are such: they are
+// A refusal is how often in a row an address has hung up, and how long it is left alone.
+type refusal struct {
+	times int
+	until time.Time
+}
+
+// hungUp notes that a connection has ended. Called with s.pmu held.
+func (s *share) hungUp(p *peer, now time.Time) {
+	switch {
+	case !p.dialled:
+	case p.brought || now.Sub(p.helped) >= hangUpWithin:
+		delete(s.refused, p.remote)
+	default:
+		if s.refused == nil || len(s.refused) >= maxFound {
+			s.refused = make(map[netip.AddrPort]refusal)
+		}
+		r := s.refused[p.remote]
+		pause := min(firstRefused<<min(r.times, 10), lastRefused)
+		s.refused[p.remote] = refusal{r.times + 1, now.Add(pause*3/4 + rand.N(pause/2))}
+	}
+}
+
+// refuses reports whether an address is to be left alone. Called with s.pmu held.
+func (s *share) refuses(a netip.AddrPort, now time.Time) bool { return now.Before(s.refused[a].until) }
+
+// strangers are the peers heard of that we are not connected to, and that have not just
+// hung up on us, in random order, but every other one, the first included, is on the LAN, as long as there are such: they are
 // preferred, and cannot keep the others out.
 func (s *share) strangers() []netip.AddrPort {
-	connected := s.reachable()
+	connected, now := s.reachable(), time.Now()
 	s.pmu.Lock()
 	defer s.pmu.Unlock()
 	var lan, far []netip.AddrPort
 	for p, near := range s.found {
 		switch {
-		case connected[p] || p == s.n.tr.local:
+		case connected[p] || p == s.n.tr.local || s.refuses(p, now):
 		case near:
 			lan = append(lan, p)
 		default:
@@ -202,13 +234,11 @@ func (s *share) offer(known []string) {
 		}
 		for _, a := range addrs {
 			s.known[a] = struct{}{}
-		}
-		s.pmu.Unlock()
-		for _, a := range addrs {
-			if !connected[a] && a != s.n.tr.local {
+			if !connected[a] && a != s.n.tr.local && !s.refuses(a, time.Now()) {
 				offers = append(offers, s.n.peerInfo(a, torrent.PeerSourceDirect))
 			}
 		}
+		s.pmu.Unlock()
 	}
 	s.lib.AddPeers(offers)
 }

@@ -63,6 +63,9 @@ func New(c Config) (*Node, error) {
 	}
 	if c.MaxPeers == 0 {
 		c.MaxPeers = defaultMaxPeers
+		if c.SuperSeed {
+			c.MaxPeers = originMaxPeers
+		}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -46,6 +46,7 @@ type peer struct {
 
 	helped    time.Time // when it brought something last, or came
 	blocks    int       // that came since
+	brought   bool      // something has come, ever
 	good, bad int       // pieces it took part in
 	since     time.Time // the last look at the rate
 }
@@ -74,6 +75,7 @@ type tally struct {
 	found   map[netip.AddrPort]bool     // addresses of peers, connected or not; true if on the LAN
 	touched map[int][]*peer             // who brought parts of pieces that are not judged yet
 	known   map[netip.AddrPort]struct{} // where configured peers are
+	refused map[netip.AddrPort]refusal  // addresses that hung up on us
 	live    map[*torrent.PeerConn]*peer
 	left    []*peer // closed, but not yet in past
 	past    traffic // of connections that are closed and counted
@@ -228,7 +230,7 @@ func (n *Node) peerDelivered(e torrent.ReceivedUsefulDataEvent) {
 		return
 	}
 	defer s.pmu.Unlock()
-	p.helped = time.Now()
+	p.helped, p.brought = time.Now(), true
 	s.touch(int(e.Message.Index), p)
 	p.blocks++
 	if p.conn != nil && p.conn.ask.Load() != nil {
@@ -257,6 +259,7 @@ func (n *Node) peerClosed(pc *torrent.PeerConn) {
 	}
 	defer s.pmu.Unlock()
 	delete(s.live, pc)
+	s.hungUp(p, time.Now())
 	if s.seeking != nil {
 		s.seeking.left(pc)
 	}
