@@ -30,12 +30,14 @@ const (
 
 	lonelyEvery = time.Second // how often peers are looked for where there are few
 
-	// Who hangs up so soon, and has brought nothing, may have peers enough: it is dialled
-	// again after firstRefused, and twice as long each time, up to lastRefused. A handshake
-	// costs it more than it costs us.
-	hangUpWithin = 5 * time.Second
-	firstRefused = 2 * time.Second
-	lastRefused  = time.Minute
+	// Who hangs up so soon, and has brought nothing, may have peers enough: after
+	// chanceRefused times in a row it is dialled again after firstRefused, and twice as long
+	// each time, up to lastRefused. A handshake costs it more than it costs us. Two that
+	// dial each other at once hang up, too, and should find each other soon.
+	hangUpWithin  = 5 * time.Second
+	chanceRefused = 2
+	firstRefused  = 2 * time.Second
+	lastRefused   = time.Minute
 
 	maxFound = 400 // addresses that are remembered
 )
@@ -138,8 +140,12 @@ func (s *share) hungUp(p *peer, now time.Time) {
 			s.refused = make(map[netip.AddrPort]refusal)
 		}
 		r := s.refused[p.remote]
-		pause := min(firstRefused<<min(r.times, 10), lastRefused)
-		s.refused[p.remote] = refusal{r.times + 1, now.Add(pause*3/4 + rand.N(pause/2))}
+		r.times++
+		if r.times > chanceRefused {
+			pause := min(firstRefused<<min(r.times-chanceRefused-1, 10), lastRefused)
+			r.until = now.Add(pause*3/4 + rand.N(pause/2))
+		}
+		s.refused[p.remote] = r
 	}
 }
 
