@@ -39,7 +39,7 @@ type Config struct {
 	// exchange and the node sends little more than one copy.
 	SuperSeed bool
 	// MaxPeers is how many peers one torrent is connected to at most; zero means 50, and
-	// 200 for a super seed, which nobody can do without for its first copy.
+	// 200 for a super seed, because all first copies come from it.
 	MaxPeers int
 	// TrackerTransport carries announces to trackers over HTTP. If nil, it is like
 	// http.DefaultTransport.

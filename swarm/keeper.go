@@ -152,9 +152,9 @@ func (s *share) hungUp(p *peer, now time.Time) {
 // refuses reports whether an address is to be left alone. Called with s.pmu held.
 func (s *share) refuses(a netip.AddrPort, now time.Time) bool { return now.Before(s.refused[a].until) }
 
-// strangers are the peers heard of that we are not connected to, and that have not just
-// hung up on us, in random order, but every other one, the first included, is on the LAN, as long as there are such: they are
-// preferred, and cannot keep the others out.
+// strangers are the peers heard of that we are not connected to, and that are not left
+// alone, in random order, but every other one, the first included, is on the LAN, as long
+// as there are such: they are preferred, and cannot keep the others out.
 func (s *share) strangers() []netip.AddrPort {
 	connected, now := s.reachable(), time.Now()
 	s.pmu.Lock()
@@ -187,11 +187,7 @@ func (s *share) strangers() []netip.AddrPort {
 // answer dials a peer that finds too few others, though nobody may be missing here: who
 // comes late would find that all have neighbours enough.
 func (s *share) answer(p netip.AddrPort) {
-	connected := s.reachable()
-	s.pmu.Lock()
-	full := len(s.live) >= mostAnswering
-	s.pmu.Unlock()
-	if !full && !connected[p] {
+	if connected := s.reachable(); len(connected) < mostAnswering && !connected[p] {
 		s.lib.AddPeers([]torrent.PeerInfo{s.n.peerInfo(p, torrent.PeerSourceTracker)})
 	}
 }

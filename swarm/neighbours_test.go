@@ -51,6 +51,9 @@ type smallSwarm struct {
 
 func newSmallSwarm(t *testing.T) *smallSwarm {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("swarms take seconds; skipped with -short")
+	}
 	data := make([]byte, 4<<20)
 	sw := &smallSwarm{t: t, path: filepath.Join(t.TempDir(), "content"), topic: Topic{App: "acme", Channel: "stable"}}
 	var err error
@@ -122,9 +125,6 @@ func (sw *smallSwarm) eventually(otherwise string, cond func() bool) {
 // A machine with neighbours enough dials nobody it only hears of, but it dials who finds
 // nobody, in a torrent as in a channel.
 func TestWhoFindsNobodyIsDialled(t *testing.T) {
-	if testing.Short() {
-		t.Skip("swarms take seconds; skipped with -short")
-	}
 	sw := newSmallSwarm(t)
 	busy := sw.start(Config{Limits: Limits{LANUp: 4 << 10}}) // nobody is done before this test is
 	sw.seed(busy)
@@ -209,9 +209,6 @@ func TestWhoHangsUpIsLeftAlone(t *testing.T) {
 
 // A seed that has peers enough is not dialled every second by one who finds nobody else.
 func TestFullSeedIsLeftAlone(t *testing.T) {
-	if testing.Short() {
-		t.Skip("swarms take seconds; skipped with -short")
-	}
 	sw := newSmallSwarm(t)
 	full := sw.start(Config{MaxPeers: 1, Limits: Limits{LANUp: 4 << 10}})
 	sw.seed(full)

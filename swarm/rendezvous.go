@@ -107,9 +107,8 @@ func (c *Channel) heard(peers []netip.AddrPort, near bool) {
 
 // answer dials a peer that has no neighbours, though there may be enough here.
 func (c *Channel) answer(p netip.AddrPort) {
-	connected, live := c.reachable()
-	if live < mostAnswering && !connected[unmap(p)] {
-		c.lib.AddPeers([]torrent.PeerInfo{c.n.peerInfo(unmap(p), torrent.PeerSourceTracker)})
+	if connected, live := c.reachable(); live < mostAnswering && !connected[p] {
+		c.lib.AddPeers([]torrent.PeerInfo{c.n.peerInfo(p, torrent.PeerSourceTracker)})
 	}
 }
 

@@ -144,8 +144,8 @@ func (a *Announcer) accept(b []byte, from netip.Addr, index int, now time.Time) 
 		if !ours {
 			continue
 		}
-		of, calls := a.torrents[infohash].heard(peer, now)
-		if !of {
+		tell, calls := a.torrents[infohash].heard(peer, now)
+		if !tell {
 			continue
 		}
 		if !source.offers.AllowN(now, 1) || !family.all.offers.AllowN(now, 1) {
@@ -168,11 +168,11 @@ func (a *Announcer) near(from netip.Addr, index int) bool {
 	})
 }
 
-// heard notes a neighbour. It reports whether the node should know of it: always, if
+// heard notes a neighbour. tell reports whether the node should know of it: always, if
 // something is missing here. If nothing is, it is for the other one to ask, and for some
 // of those who have it all to dial. calls reports whether it has called for peers before
 // and found too few, and is for this node to dial: everybody else may have enough already.
-func (t *torrent) heard(p netip.AddrPort, now time.Time) (of, calls bool) {
+func (t *torrent) heard(p netip.AddrPort, now time.Time) (tell, calls bool) {
 	last, known := t.neighbours[p]
 	if !known {
 		for other := range t.neighbours {
