@@ -106,7 +106,7 @@ func (o *offerer) leave() {
 	defer o.amu.Unlock()
 	o.ended = true
 	if o.share != nil {
-		o.share.do(func(s *superseed.Seed, _ time.Time) { s.Leave(o.peer) })
+		o.share.do(func(s *superseed.Seed, now time.Time) { s.Leave(o.peer, now) })
 		o.share = nil
 	}
 }

@@ -1,8 +1,9 @@
 // Package picker decides which pieces of a torrent are asked of which peer: the rarest that
 // the peer has, whole, as much as it can be expected to send within [QueueTime], and each
-// of one peer at a time. What does not come in time is asked of somebody else as well, so
-// that a peer that claims and does not give costs what it was asked for a second or two,
-// and no more.
+// of one peer at a time. Who takes far longer than the others, because its link is thin, is
+// asked only for what no other has. What does not come in time is asked of somebody else as
+// well, so that a peer that claims and does not give costs what it was asked for a second
+// or two, and no more.
 //
 // These are rules alone, like those of package superseed, which decides the other end. They
 // have no clock, no lock and no connection: whoever has those tells a [Picker] what peers
@@ -35,6 +36,9 @@ const (
 	// or so long.
 	idleTime = 5 * time.Second
 
+	// A peer is slow if a piece takes it longer than leastSlow, and lateTimes what pieces take.
+	leastSlow = 500 * time.Millisecond
+
 	rateSpan     = 250 * time.Millisecond // how far back goes what a peer can be expected to send
 	originPieces = 4                      // that an origin is asked for at a time, at least: it gives piece by piece
 )
@@ -66,10 +70,11 @@ type Peer struct {
 	has   set
 	told  set // pieces it was asked for, ever
 	asks  []ask
-	asked int64     // bytes of those that are on their way
-	rate  pace.Pace // of the bytes it sends
-	moved time.Time // when it sent something last, or came
-	idle  time.Time // when it had let all of its time pass; zero before that
+	asked int64         // bytes of those that are on their way
+	rate  pace.Pace     // of the bytes it sends
+	takes time.Duration // how long it takes for a piece, lately; 0 if none has come
+	moved time.Time     // when it sent something last, or came
+	idle  time.Time     // when it had let all of its time pass; zero before that
 }
 
 // An ask is a piece that a peer is asked for and that is not here yet.
@@ -156,6 +161,7 @@ func (k *Picker) Came(p *Peer, piece int, n int64, now time.Time) {
 			p.asked -= n
 			if n > 0 && a.left == 0 {
 				k.takes = pace.Smooth(k.takes, now.Sub(a.at), 16)
+				p.takes = pace.Smooth(p.takes, now.Sub(a.at), 4)
 			}
 			return
 		}
@@ -210,15 +216,43 @@ func (k *Picker) Pick(p *Peer, now time.Time) (pieces []int) {
 	if 2*p.asked > most {
 		return nil
 	}
+	free := k.free
+	if k.slow(p, now) {
+		free = k.scarce(now)
+	}
 	for p.asked == 0 || p.asked+k.usual <= most {
-		piece := k.rarest(p, k.free)
+		piece := k.rarest(p, free)
 		if piece < 0 {
 			break
 		}
 		k.ask(p, piece, now)
+		free.remove(piece)
 		pieces = append(pieces, piece)
 	}
 	return pieces
+}
+
+// slow reports whether a piece takes p, or has been taking it, far longer than pieces take.
+func (k *Picker) slow(p *Peer, now time.Time) bool {
+	takes := p.takes
+	if len(p.asks) > 0 {
+		takes = max(takes, now.Sub(p.asks[0].at))
+	}
+	return k.takes > 0 && takes > max(leastSlow, lateTimes*k.takes)
+}
+
+// scarce are the free pieces that only slow peers have.
+func (k *Picker) scarce(now time.Time) set {
+	s := slices.Clone(k.free)
+	for _, p := range k.peers {
+		if p.Choking || p.idles(now) || k.slow(p, now) {
+			continue
+		}
+		for w := range s {
+			s[w] &^= p.has[w]
+		}
+	}
+	return s
 }
 
 // idles reports whether p has let its time pass, and not sent anything since.
@@ -260,20 +294,22 @@ func (k *Picker) PickAll(now time.Time, each func(p *Peer, pieces []int)) {
 }
 
 // Late finds somebody else for each piece that has not come in time, if there is anybody
-// who has it. again says that the peer was asked for it before, or has let it wait.
+// who has it. What a slow peer has not begun to send goes to one that is not, as soon as
+// one has it. again says that the peer was asked for it before, or has let it wait.
 func (k *Picker) Late(now time.Time, each func(p *Peer, piece int, again bool)) {
 	lateAfter := min(max(LateAfter, lateTimes*k.takes), mostLate)
 	for _, p := range k.peers {
 		for i := range p.asks {
 			a := &p.asks[i]
-			if a.late || now.Sub(a.at) < lateAfter || p.soon(now) {
+			early := now.Sub(a.at) < lateAfter
+			if a.late || early && (a.left < k.length(a.piece) || !k.slow(p, now)) || p.soon(now) {
 				continue
 			}
 			if !p.moved.After(a.at) {
 				p.idle = now
 			}
 			o := k.other(a.piece, now)
-			if o == nil {
+			if o == nil || early && k.slow(o, now) {
 				continue
 			}
 			a.late = true // and stays in p.asked: p is asked for nothing more before it has sent this

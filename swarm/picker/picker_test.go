@@ -204,6 +204,79 @@ func TestSlowForEveryone(t *testing.T) {
 	}
 }
 
+// Who takes far longer than the others is asked only for what none of those has, and what it
+// has not begun with is asked of them as soon as they have it.
+func TestSlowPeers(t *testing.T) {
+	const slowPiece, fastPiece = 100, 30
+	k := newPicker(400)
+	slow, fast := join(k, slowPiece), join(k)
+	wantPicked(t, k.Pick(slow, at(0)), slowPiece)
+	ms := 0
+	for ; ms < 1500; ms += 100 { // the others take 100 ms for a piece
+		k.Has(fast, fastPiece+ms/100)
+		wantPicked(t, k.Pick(fast, at(ms)), fastPiece+ms/100)
+		k.Came(fast, fastPiece+ms/100, piece, at(ms+100))
+		k.Judged(fastPiece+ms/100, true)
+	}
+	if got := lateAt(k, ms); got != nil {
+		t.Fatalf("late, though nobody else has it: %v", got)
+	}
+	k.Has(fast, slowPiece)
+	if got := lateAt(k, ms); len(got) != 1 || got[0] != (late{fast, slowPiece, false}) {
+		t.Fatalf("late: %v, want the slow one's piece of the fast one", got)
+	}
+	k.Came(fast, slowPiece, piece, at(ms+100))
+	k.Judged(slowPiece, true)
+	k.Came(slow, slowPiece, piece, at(ms+100)) // in vain
+
+	// It is known by what it took for the next one.
+	k.Has(slow, 200)
+	wantPicked(t, k.Pick(slow, at(ms+6000)), 200)
+	ms += 8000
+	k.Came(slow, 200, piece, at(ms))
+	k.Judged(200, true)
+	for _, i := range []int{210, 211} {
+		k.Has(slow, i)
+	}
+	k.Has(fast, 211)
+	wantPicked(t, k.Pick(slow, at(ms)), 210)
+	k.Came(slow, 210, piece, at(ms+2000))
+	k.Judged(210, true)
+	wantPicked(t, k.Pick(slow, at(ms+2000)))
+	for _, row := range []struct {
+		fact string
+		now  int
+		then func()
+	}{
+		{"chokes", ms + 2000, func() { fast.Choking = true }},
+		{"lets its time pass", ms + 2000, func() { fast.Choking, fast.idle = false, at(ms+2000) }},
+		{"leaves", ms + 2000, func() { k.Leave(fast) }},
+	} {
+		row.then()
+		if s := k.scarce(at(row.now)); !s.has(211) {
+			t.Errorf("a piece is left to a fast peer that %s", row.fact)
+		}
+	}
+}
+
+// Where everyone takes as long, nobody is slow.
+func TestNobodyIsSlow(t *testing.T) {
+	k := newPicker(100)
+	a, b := join(k), join(k)
+	for i := range 40 {
+		p := []*Peer{a, b}[i%2]
+		k.Has(p, i)
+		wantPicked(t, k.Pick(p, at(i*5000)), i)
+		k.Came(p, i, piece, at(i*5000+4000))
+		k.Judged(i, true)
+	}
+	for _, p := range []*Peer{a, b} {
+		if k.slow(p, at(200_000)) {
+			t.Error("a peer is slow that takes no longer than the others")
+		}
+	}
+}
+
 // A piece that two are asked for is free when both have left, and not before.
 func TestAskedOfTwo(t *testing.T) {
 	k := newPicker(1)

@@ -241,11 +241,83 @@ func TestSecondCrowd(t *testing.T) {
 	for piece := range 100 {
 		s.Announced(first, piece, now)
 	}
-	s.Leave(first)
+	s.Leave(first, now)
 	now = now.Add(time.Hour)
 	second := gather(s, 64, now)
 	if n := offersTo(second); n == 0 || n > 8 {
 		t.Errorf("%d pieces are offered when 64 peers come", n)
+	}
+}
+
+// Whose pieces do not spread, because its link is thin, is given fewer than the others, and
+// as many again when they do.
+func TestWhoBearsLeast(t *testing.T) {
+	const peers, length = 6, 4
+	now := time.Unix(1e9, 0)
+	s := New(4000, func(int) int64 { return length })
+	all := gather(s, peers, now)
+	thin := all[0]
+	// run counts what thin is given, and what the others are on average.
+	run := func(spreads bool) (its, theirs int) {
+		for range 200 {
+			now = now.Add(20 * time.Millisecond)
+			s.Tick(now)
+			for _, p := range all {
+				for _, o := range slices.Clone(p.open) {
+					s.Asked(p, Block{uint32(o.piece), 0}, now)
+					s.Answered(p, Block{uint32(o.piece), 0}, length, now)
+					s.Announced(p, o.piece, now)
+					if p == thin {
+						its++
+					} else {
+						theirs++
+					}
+					for _, q := range all {
+						if p != thin || spreads {
+							s.Announced(q, o.piece, now)
+						}
+					}
+				}
+			}
+		}
+		return its, theirs / (peers - 1)
+	}
+	if its, theirs := run(false); its == 0 || 2*its > theirs {
+		t.Errorf("who passes nothing on is given %d pieces, the others %d each", its, theirs)
+	}
+	for piece, p := range s.bearer {
+		if p == thin {
+			for _, q := range all {
+				s.Announced(q, piece, now)
+			}
+		}
+	}
+	if thin.bears != 0 {
+		t.Errorf("it bears %d pieces that all have", thin.bears)
+	}
+	if its, theirs := run(true); 2*its < theirs {
+		t.Errorf("who passes on what it gets is given %d pieces, the others %d each", its, theirs)
+	}
+}
+
+// What somebody was offered who has left is offered to somebody else at once.
+func TestWhoLeavesIsReplaced(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	s := New(400, func(int) int64 { return 4 })
+	first := gather(s, 1, now)[0]
+	if len(first.open) != leastOffers {
+		t.Fatalf("%d pieces are offered to the first, want all that can be sent", len(first.open))
+	}
+	second := gather(s, 1, now)[0]
+	second.Take()
+	s.Leave(first, now)
+	if got := second.Take(); !slices.Contains(got, 0) {
+		t.Errorf("offered when the first has left: %v, want what it was offered", got)
+	}
+	for piece, p := range s.bearer {
+		if p == first {
+			t.Errorf("who has left bears piece %d", piece)
+		}
 	}
 }
 

@@ -33,6 +33,7 @@ type Peer struct {
 
 	announces bool // it has announced a piece since it came
 	quiet     bool // it takes what it is offered and announces nothing
+	bears     int  // pieces of which it is the bearer
 	idle      bool // it lets offers pass
 	joined    time.Time
 	active    time.Time          // when it last got something from us

@@ -24,6 +24,11 @@ const (
 	firstAsk    = 500 * time.Millisecond
 	mostDoubled = 8
 
+	// Who was given the first copy of a piece bears it until one peer in spreadPart has it, or
+	// is about to: until then the others ask for it there, and whoever bears most is given
+	// the next piece last. Where links differ, those with thin ones are given less.
+	spreadPart = 2
+
 	// A peer gets no second copies if the others will have brought it all it lacks within
 	// soonDone, or one part in soonPart of the time it has been here, up to soonMost; going
 	// by what they brought in the last paceSpan, and unless muchHelp times that is less
@@ -84,14 +89,22 @@ func (s *Seed) sending(p *Peer, now time.Time) int {
 	return n
 }
 
-// deal offers something to whoever has waited longest for it, after p has got what it was
-// offered, or says so. Peers that have announced a piece before, and those that have not,
-// take turns: the first cannot be kept waiting by a crowd of the others.
+// deal offers something after p has got what it was offered, or says so.
 func (s *Seed) deal(p *Peer, now time.Time) {
+	if !s.dealAll(now) {
+		s.offer(p, now)
+	}
+}
+
+// dealAll offers pieces that nobody has as long as more can be sent, each to who bears
+// least, or has waited longest; it reports whether no more can. Peers that have announced a
+// piece before, and those that have not, take turns: the first cannot be kept waiting by a
+// crowd of the others.
+func (s *Seed) dealAll(now time.Time) (full bool) {
 	for s.fresh > 0 {
 		r := s.round(now)
 		if r.sending >= r.most {
-			return
+			return true
 		}
 		var next [2]*Peer
 		for _, o := range s.peers {
@@ -102,7 +115,7 @@ func (s *Seed) deal(p *Peer, now time.Time) {
 			if o.announces {
 				n = &next[1]
 			}
-			if *n == nil || o.dealt.Before((*n).dealt) {
+			if *n == nil || o.bears < (*n).bears || o.bears == (*n).bears && o.dealt.Before((*n).dealt) {
 				*n = o
 			}
 		}
@@ -115,7 +128,7 @@ func (s *Seed) deal(p *Peer, now time.Time) {
 		}
 		s.proven = one.announces
 	}
-	s.offer(p, now)
+	return false
 }
 
 // offer tells p of as many pieces as is right now, and reports whether there are any.
@@ -138,6 +151,7 @@ func (s *Seed) offer(p *Peer, now time.Time) bool {
 		first := s.copies[piece] == 0 && !s.failed[piece]
 		if first {
 			s.firsts++
+			s.bear(p, piece)
 		}
 		if r.open == 0 {
 			s.moved = now // who has nothing to send is not silent

@@ -51,6 +51,7 @@ type Seed struct {
 	fresh  int         // pieces without any
 	had    []bool      // pieces that somebody has had
 	failed []bool      // pieces whose first copy took too long
+	bearer []*Peer     // of each piece, see spreadPart; nil if it has none
 	spread []time.Time // for each piece, when somebody got it, or was offered it, last
 	peers  []*Peer
 	turn   int  // whose turn it is to be offered something
@@ -70,7 +71,7 @@ type Seed struct {
 // length says how many bytes a piece has.
 func New(pieces int, length func(piece int) int64) *Seed {
 	s := &Seed{
-		pieces: pieces, length: length, order: make([]int, pieces), had: make([]bool, pieces),
+		pieces: pieces, length: length, order: make([]int, pieces), had: make([]bool, pieces), bearer: make([]*Peer, pieces),
 		copies: make([]int, pieces), taken: pace.New(paceSpan, time.Time{}), fresh: pieces, failed: make([]bool, pieces), spread: make([]time.Time, pieces),
 	}
 	for piece := range s.order {
@@ -131,20 +132,37 @@ func (s *Seed) count(piece, by int) {
 	}
 }
 
-// Leave removes a peer. The seed must not be told of it any more.
-func (s *Seed) Leave(p *Peer) {
+// Leave removes a peer, and offers the others what it was offered. The seed must not be told
+// of it any more.
+func (s *Seed) Leave(p *Peer, now time.Time) {
 	p.gone, p.queue = true, nil
 	s.peers = slices.DeleteFunc(s.peers, func(o *Peer) bool { return o == p })
 	for len(p.open) > 0 {
 		s.closeOffer(p, 0)
 	}
-	if p.lacks == 0 {
-		return
-	}
 	for piece, k := range p.knows {
-		if k == owns || k == offered {
+		if s.bearer[piece] == p {
+			s.relieve(piece)
+		}
+		if p.lacks > 0 && (k == owns || k == offered) {
 			s.count(piece, -1)
 		}
+	}
+	s.dealAll(now)
+}
+
+// bear notes that p is given the first copy of a piece.
+func (s *Seed) bear(p *Peer, piece int) {
+	s.relieve(piece)
+	s.bearer[piece] = p
+	p.bears++
+}
+
+// relieve notes that there are others to ask for a piece.
+func (s *Seed) relieve(piece int) {
+	if p := s.bearer[piece]; p != nil {
+		p.bears--
+		s.bearer[piece] = nil
 	}
 }
 
@@ -212,6 +230,9 @@ func (s *Seed) got(p *Peer, piece int, now time.Time) {
 		s.count(piece, 1)
 	}
 	p.knows[piece], s.had[piece] = owns, true
+	if s.copies[piece] >= (len(s.peers)+1)/spreadPart {
+		s.relieve(piece)
+	}
 	p.lacks--
 	p.waits, s.spread[piece] = time.Time{}, now
 	if !ours {
@@ -318,5 +339,6 @@ func (s *Seed) pass(p *Peer, i int, now time.Time) {
 	o := s.closeOffer(p, i)
 	p.knows[o.piece], p.idle = passed, true
 	s.failed[o.piece] = true
+	s.relieve(o.piece)
 	s.count(o.piece, -1)
 }

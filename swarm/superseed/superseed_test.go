@@ -70,7 +70,7 @@ func (c *crowd) run(pieces, steps int) {
 			case n == m.from:
 				c.join(m, pieces)
 			case m.till > 0 && n == m.till:
-				c.s.Leave(m.p)
+				c.s.Leave(m.p, c.now)
 				for piece, f := range c.underWay {
 					if f.to == m {
 						delete(c.underWay, piece)
