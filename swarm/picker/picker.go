@@ -226,7 +226,6 @@ func (k *Picker) Pick(p *Peer, now time.Time) (pieces []int) {
 			break
 		}
 		k.ask(p, piece, now)
-		free.remove(piece)
 		pieces = append(pieces, piece)
 	}
 	return pieces

@@ -245,15 +245,14 @@ func TestSlowPeers(t *testing.T) {
 	wantPicked(t, k.Pick(slow, at(ms+2000)))
 	for _, row := range []struct {
 		fact string
-		now  int
 		then func()
 	}{
-		{"chokes", ms + 2000, func() { fast.Choking = true }},
-		{"lets its time pass", ms + 2000, func() { fast.Choking, fast.idle = false, at(ms+2000) }},
-		{"leaves", ms + 2000, func() { k.Leave(fast) }},
+		{"chokes", func() { fast.Choking = true }},
+		{"lets its time pass", func() { fast.Choking, fast.idle = false, at(ms+2000) }},
+		{"leaves", func() { k.Leave(fast) }},
 	} {
 		row.then()
-		if s := k.scarce(at(row.now)); !s.has(211) {
+		if s := k.scarce(at(ms + 2000)); !s.has(211) {
 			t.Errorf("a piece is left to a fast peer that %s", row.fact)
 		}
 	}
