@@ -51,7 +51,7 @@ func newPicking(s *share) *picking {
 		_, n, _ := s.info.piece(piece)
 		return n
 	}
-	have := func(piece int) bool { return s.store.have[piece].Load() }
+	have := func(piece int) bool { return s.store.Has(piece) }
 	return &picking{
 		s: s, fresh: make(chan struct{}, 1), askers: make(map[*picker.Peer]*asker),
 		picker: picker.New(s.info.Pieces(), s.info.pieceLength, mostRequests*s.block, length, have),

@@ -35,12 +35,9 @@
 //
 // # Files
 //
-// A served file is read through one descriptor from where it lies, hashed when it is
-// added; nothing is renamed, changed or written. A download is written in place with
-// positioned writes, and what an earlier process left there is used only as far as its
-// pieces hash correctly: neither name nor size nor a record on the side is believed.
-// No file is memory mapped, so a file that shrinks while it is served is an error for
-// the peer that asked and not a fault in this process.
+// What is served and what is downloaded lies in files, of which package disk says what is
+// promised: nothing that is served is changed, and of what an earlier download left only
+// pieces are used that hash correctly.
 //
 // # What is not promised
 //

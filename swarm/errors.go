@@ -3,6 +3,8 @@ package swarm
 import (
 	"errors"
 	"fmt"
+
+	"shoal/swarm/disk"
 )
 
 var (
@@ -11,7 +13,7 @@ var (
 	ErrBadInfo = errors.New("info dict is not as signed or not of an allowed shape")
 
 	// ErrContent says that a file is not the content its info dict describes.
-	ErrContent = errors.New("file is not the content of this torrent")
+	ErrContent = disk.ErrContent
 
 	// ErrBusy says that the node is fetching this torrent, or serves it already.
 	ErrBusy = errors.New("torrent is already in use by this node")
@@ -35,17 +37,7 @@ func (e *PortError) Unwrap() error { return e.Err }
 
 // SpaceError says that a download does not fit where it should go. What had been
 // downloaded is still there, and a later fetch to the same path goes on from it.
-type SpaceError struct {
-	Dir  string // the directory that is full
-	Need int64  // bytes still to be allocated there
-	Have int64  // bytes that are free for this user
-	Err  error  // the operating system's error, if a write found out; may be nil
-}
-
-func (e *SpaceError) Error() string {
-	return fmt.Sprintf("no room in %q: %d more bytes are needed, %d are free", e.Dir, e.Need, e.Have)
-}
-func (e *SpaceError) Unwrap() error { return e.Err }
+type SpaceError = disk.SpaceError
 
 // DeadlineError says which of the deadlines of [FetchOptions] ended a fetch. What had
 // been downloaded is kept.

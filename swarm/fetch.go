@@ -6,10 +6,11 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
-	"path/filepath"
 	"time"
 
 	"github.com/anacrolix/torrent"
+
+	"shoal/swarm/disk"
 )
 
 // FetchOptions say where to look for peers and when to give up.
@@ -82,7 +83,7 @@ const (
 // what a file operation failed with. The Bytes are right in either case.
 func (n *Node) Fetch(ctx context.Context, i *Info, dst string, o FetchOptions) (Bytes, error) {
 	began := time.Now()
-	s, done, err := n.open(ctx, i, func(ctx context.Context) (*store, error) { return openFetch(ctx, i, dst) })
+	s, done, err := n.open(ctx, i, func(ctx context.Context) (*disk.Store, error) { return disk.OpenFetch(ctx, i.layout(), dst) })
 	if err != nil {
 		return Bytes{}, fmt.Errorf("fetching %q: %w", i.name, err)
 	}
@@ -132,7 +133,7 @@ func (s *share) fetch(ctx context.Context, began time.Time, o FetchOptions) (err
 		case <-s.lib.Complete().On():
 			s.lib.DisallowDataDownload()
 			web.stop()
-			if err := s.store.seal(); err != nil {
+			if err := s.store.Seal(); err != nil {
 				return err
 			}
 			s.picking.end()
@@ -140,7 +141,7 @@ func (s *share) fetch(ctx context.Context, began time.Time, o FetchOptions) (err
 			report(s.progress(m), true)
 			return nil
 		case err := <-failed:
-			return s.writeError(err)
+			return s.store.WriteError(err)
 		case <-s.wish.fresh:
 			for _, p := range s.wish.take() {
 				s.want(p, false)
@@ -173,7 +174,7 @@ func anyPriority() torrent.PiecePriority {
 func (s *share) nudge() {
 	left := nudgePieces
 	for p := range s.info.Pieces() {
-		if s.store.have[p].Load() || !s.wish.announced(p) {
+		if s.store.Has(p) || !s.wish.announced(p) {
 			continue
 		}
 		s.want(p, true)
@@ -188,19 +189,34 @@ func (s *share) progress(m *meter) Progress {
 	sum, peers := s.count()
 	m.add(time.Now(), sum.useful.Sum())
 	return Progress{
-		Done: s.store.verified.Load(), Total: s.info.ref.Length,
+		Done: s.store.Verified(), Total: s.info.ref.Length,
 		Bytes: sum.bytes(), Peers: peers, Rate: m.rate(rateWindow),
 	}
 }
 
-// writeError says what a failed write means.
-func (s *share) writeError(err error) error {
-	if isFull(err) {
-		dir := filepath.Dir(s.store.path)
-		free, _ := freeSpace(dir)
-		return &SpaceError{Dir: dir, Need: s.info.ref.Length - s.store.verified.Load(), Have: free, Err: err}
+// read calls o.Read, if there is one. When the fetch is over, with err, readOut waits for
+// it and returns how both ended.
+func (s *share) read(ctx context.Context, o FetchOptions) (readOut func(err error) error, err error) {
+	if o.Read == nil {
+		return func(err error) error { return err }, nil
 	}
-	return fmt.Errorf("writing %q: %w", s.store.path, err)
+	fi, err := s.store.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("looking at %q: %w", s.store.Path(), err)
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	whole, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- o.Read(s.store.InOrder(ctx, whole), fi) }()
+	return func(err error) error {
+		defer stop(nil)
+		if err != nil {
+			stop(err)
+			<-done
+			return err
+		}
+		close(whole)
+		return <-done
+	}, nil
 }
 
 // reporter starts the goroutine that calls progress. report never waits, unless it must

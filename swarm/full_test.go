@@ -1,6 +1,7 @@
 package swarm
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -8,7 +9,23 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"shoal/swarm/disk"
 )
+
+// newInfo returns an info dict of five pieces, the last one short, and its content.
+func newInfo(t *testing.T) (*Info, []byte) {
+	t.Helper()
+	data := make([]byte, 4*firstPieceLength+100)
+	for i := range data {
+		data[i] = byte(i>>16 + i%251 + 1)
+	}
+	i, err := BuildInfo(t.Context(), bytes.NewReader(data), "content", int64(len(data)), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i, data
+}
 
 // fullDisk is a file on a disk that has no room after some bytes.
 type fullDisk struct {
@@ -47,10 +64,10 @@ func TestDiskFillsUpWhileFetching(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := FetchOptions{Peers: []string{seed.Addr().String()}}
-	s, done, err := n.open(t.Context(), i, func(ctx context.Context) (*store, error) {
-		s, err := openFetch(ctx, i, dst)
+	s, done, err := n.open(t.Context(), i, func(ctx context.Context) (*disk.Store, error) {
+		s, err := disk.OpenFetch(ctx, i.layout(), dst)
 		if err == nil {
-			s.f = fullDisk{s.f.(*os.File), 3 * firstPieceLength}
+			s.Over(func(f disk.File) disk.File { return fullDisk{f.(*os.File), 3 * firstPieceLength} })
 		}
 		return s, err
 	})
@@ -65,12 +82,12 @@ func TestDiskFillsUpWhileFetching(t *testing.T) {
 		t.Fatalf("got %v, want a SpaceError for %s", err, dir)
 	}
 	// There is room again.
-	had, err := openFetch(t.Context(), i, dst)
+	had, err := disk.OpenFetch(t.Context(), i.layout(), dst)
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept := had.verified.Load()
-	had.close()
+	kept := had.Verified()
+	had.Close()
 	got, err := n.Fetch(t.Context(), i, dst, o)
 	if err != nil {
 		t.Fatal(err)

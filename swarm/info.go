@@ -12,6 +12,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"shoal/swarm/disk"
 	"shoal/swarm/wire"
 )
 
@@ -246,10 +247,11 @@ func (i *Info) PieceLength() int64 { return i.pieceLength }
 func (i *Info) Private() bool { return i.private }
 
 // Pieces returns the number of pieces.
-func (i *Info) Pieces() int { return len(i.hashes) / sha1.Size }
+func (i *Info) Pieces() int { return i.layout().Pieces() }
+
+func (i *Info) layout() disk.Layout {
+	return disk.Layout{Length: i.ref.Length, PieceLength: i.pieceLength, Hashes: i.hashes}
+}
 
 // piece returns where piece n lies and its SHA-1.
-func (i *Info) piece(n int) (off, length int64, hash []byte) {
-	off = int64(n) * i.pieceLength
-	return off, min(i.pieceLength, i.ref.Length-off), i.hashes[n*sha1.Size : (n+1)*sha1.Size]
-}
+func (i *Info) piece(n int) (off, length int64, hash []byte) { return i.layout().Piece(n) }

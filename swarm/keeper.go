@@ -51,7 +51,7 @@ func (s *share) keep(known []string) {
 	s.keeper.Go(func() {
 		for round := 0; ; round++ {
 			pause := keepEvery + rand.N(keepEvery)
-			if !s.store.complete() {
+			if !s.store.Complete() {
 				s.offer(known)
 				s.meet()
 				s.part()

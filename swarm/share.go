@@ -14,6 +14,7 @@ import (
 	"github.com/anacrolix/torrent/storage"
 
 	"shoal/swarm/announce"
+	"shoal/swarm/disk"
 )
 
 // fewPeers is how many are so few that trackers are asked again soon.
@@ -38,7 +39,7 @@ type share struct {
 
 	opened   chan struct{} // closed when the file is open and the engine has it, or neither
 	seeding  atomic.Bool   // it is complete, and the call that brought it is over
-	store    *store        // set before opened is closed
+	store    *disk.Store   // set before opened is closed
 	lib      *torrent.Torrent
 	keeper   sync.WaitGroup
 	trackers sync.Map                   // the URLs announced to
@@ -55,7 +56,7 @@ type share struct {
 
 // open reserves the place of a torrent, opens its file and gives both to the engine. If
 // it succeeds, the caller must call done when it has finished its part.
-func (n *Node) open(ctx context.Context, i *Info, openStore func(context.Context) (*store, error)) (s *share, done func(), err error) {
+func (n *Node) open(ctx context.Context, i *Info, openStore func(context.Context) (*disk.Store, error)) (s *share, done func(), err error) {
 	s, err = n.reserve(i)
 	if err != nil {
 		return s, nil, err
@@ -104,17 +105,18 @@ func (s *share) within(ctx context.Context) (context.Context, context.CancelFunc
 }
 
 // add gives the torrent to the engine, which from then on closes st.
-func (s *share) add(st *store) error {
+func (s *share) add(st *disk.Store) error {
 	if s.ctx.Err() != nil {
-		st.close()
+		st.Close()
 		return context.Cause(s.ctx)
 	}
 	s.store = st
-	if !st.readOnly {
-		st.judged = s.judged
+	sealed := st.Sealed()
+	if !sealed {
+		st.Judged(s.judged)
 		s.picking = newPicking(s)
 	}
-	if s.n.tr.super != nil && st.readOnly {
+	if s.n.tr.super != nil && sealed {
 		s.super.Store(newSuperShare(s.info))
 	}
 	lib, isNew := s.n.cl.AddTorrentOpt(torrent.AddTorrentOpts{
@@ -125,7 +127,7 @@ func (s *share) add(st *store) error {
 	})
 	if !isNew || lib.Info() == nil {
 		// It would ask peers for the info dict now. Nothing that passed OpenInfo gets here.
-		st.close()
+		st.Close()
 		lib.Drop()
 		return fmt.Errorf("adding torrent %x: %w", s.info.ref.Infohash, ErrBadInfo)
 	}
@@ -152,7 +154,7 @@ type announced struct{ s *share }
 
 func (a announced) Status() announce.Status {
 	s := a.s
-	left := s.info.ref.Length - s.store.verified.Load()
+	left := s.info.ref.Length - s.store.Verified()
 	sum, peers := s.count()
 	return announce.Status{
 		Infohash: s.info.ref.Infohash, PeerID: s.n.cl.PeerID(), Port: s.n.tr.local.Port(),
@@ -191,7 +193,7 @@ func (s *share) end(cause error) {
 // Trackers are told, and the torrent is served until Drop or Close; ctx governs only the
 // call. Seeding what the node seeds already only adds the trackers.
 func (n *Node) Seed(ctx context.Context, i *Info, path string, trackers []string) error {
-	s, done, err := n.open(ctx, i, func(ctx context.Context) (*store, error) { return openSeed(ctx, i, path) })
+	s, done, err := n.open(ctx, i, func(ctx context.Context) (*disk.Store, error) { return disk.OpenSeed(ctx, i.layout(), path) })
 	if errors.Is(err, ErrBusy) && s.seeding.Load() {
 		s.addTrackers(trackers)
 		return nil

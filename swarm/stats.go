@@ -81,7 +81,7 @@ func (n *Node) Stats() Stats {
 func (s *share) stats() TorrentStats {
 	t := TorrentStats{Infohash: s.info.ref.Infohash, Name: s.info.name, Length: s.info.ref.Length}
 	if s.store != nil {
-		t.Verified, t.Complete = s.store.verified.Load(), s.store.complete()
+		t.Verified, t.Complete = s.store.Verified(), s.store.Complete()
 	}
 	sum, peers := s.count()
 	t.Peers, t.Received, t.Given = peers, sum.received, sum.given

@@ -137,7 +137,7 @@ func (f *fallback) mayAsk(now time.Time, peers int) bool {
 // ask takes missing pieces from one webseed after the other, until peers give again, or
 // all is there, or none is left to ask.
 func (f *fallback) ask() {
-	for !f.enough.Load() && !f.s.store.complete() && f.ctx.Err() == nil && len(f.seeds) > 0 {
+	for !f.enough.Load() && !f.s.store.Complete() && f.ctx.Err() == nil && len(f.seeds) > 0 {
 		w := f.seeds[0]
 		err := f.from(w)
 		if err == nil || f.ctx.Err() != nil {
@@ -184,10 +184,10 @@ func (f *fallback) from(w *webseed) error {
 	if at != 0 && at != offset {
 		return fmt.Errorf("it was asked for the bytes from %d and gives those from %d", offset, at)
 	}
-	defer s.store.give(-1)
+	defer s.store.Give(-1)
 	buf := make([]byte, s.info.pieceLength)
 	for n := int(at / s.info.pieceLength); n < s.info.Pieces(); n++ {
-		if s.store.complete() || f.enough.Load() || !fromStart && s.store.have[n].Load() {
+		if s.store.Complete() || f.enough.Load() || !fromStart && s.store.Has(n) {
 			return nil
 		}
 		off, length, want := s.info.piece(n)
@@ -203,21 +203,21 @@ func (f *fallback) from(w *webseed) error {
 			s.countWeb(length, 0)
 			return fmt.Errorf("%w: piece %d of %d", ErrContent, n, s.info.Pieces())
 		}
-		if s.store.have[n].Load() {
+		if s.store.Has(n) {
 			s.countWeb(length, 0)
 			continue
 		}
-		s.store.give(n)
-		if _, err := s.store.writeAt(buf[:length], off); err != nil {
+		s.store.Give(n)
+		if _, err := s.store.WriteAt(buf[:length], off); err != nil {
 			return f.breaks(err)
 		}
 		s.countWeb(length, length) // now: the fetch may be over as soon as the engine knows
 		// The engine hashes it again: it is the one that says what is here.
-		if err := s.lib.Piece(n).VerifyDataContext(ctx); err != nil && !s.store.have[n].Load() {
+		if err := s.lib.Piece(n).VerifyDataContext(ctx); err != nil && !s.store.Has(n) {
 			return err
 		}
 		// It does not wait for the store to be told, which is about to be.
-		for marking := true; !s.store.have[n].Load(); {
+		for marking := true; !s.store.Has(n); {
 			switch {
 			case ctx.Err() != nil:
 				return ctx.Err()
@@ -247,10 +247,10 @@ var errForgotten = errors.New("it reads differently from what was written")
 
 // missing draws a piece that is not here; -1 for none.
 func (f *fallback) missing() int {
-	have := f.s.store.have
-	start := rand.IntN(len(have))
-	for i := range have {
-		if n := (start + i) % len(have); !have[n].Load() {
+	pieces := f.s.info.Pieces()
+	start := rand.IntN(pieces)
+	for i := range pieces {
+		if n := (start + i) % pieces; !f.s.store.Has(n) {
 			return n
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"shoal/swarm/disk"
 )
 
 // inMemory is a webseed that has it all.
@@ -32,10 +34,10 @@ func TestDiskFillsUpFromAWebseed(t *testing.T) {
 	}
 	defer n.Close()
 	o := FetchOptions{Webseeds: []Webseed{inMemory(data)}, WebseedAfter: time.Millisecond, IdleTimeout: time.Second}
-	s, done, err := n.open(t.Context(), i, func(ctx context.Context) (*store, error) {
-		s, err := openFetch(ctx, i, dst)
+	s, done, err := n.open(t.Context(), i, func(ctx context.Context) (*disk.Store, error) {
+		s, err := disk.OpenFetch(ctx, i.layout(), dst)
 		if err == nil {
-			s.f = fullDisk{s.f.(*os.File), 3 * firstPieceLength}
+			s.Over(func(f disk.File) disk.File { return fullDisk{f.(*os.File), 3 * firstPieceLength} })
 		}
 		return s, err
 	})

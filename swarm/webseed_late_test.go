@@ -8,21 +8,24 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"shoal/swarm/disk"
 )
 
 // lateLiar is a file into whose pieces a peer's bad block is written as soon as they have
 // been hashed: it was on its way when a webseed gave the piece.
 type lateLiar struct {
 	*os.File
-	s *store
+	s *disk.Store
+	i *Info
 }
 
 func (l lateLiar) ReadAt(b []byte, off int64) (int, error) {
 	n, err := l.File.ReadAt(b, off)
-	piece := int(off / l.s.info.pieceLength)
-	at, length, _ := l.s.info.piece(piece)
+	piece := int(off / l.i.pieceLength)
+	at, length, _ := l.i.piece(piece)
 	if off+int64(n) == at+length {
-		storePiece{l.s, piece}.WriteAt(make([]byte, usualBlock), 0)
+		l.s.Piece(piece).WriteAt(make([]byte, usualBlock), 0)
 	}
 	return n, err
 }
@@ -38,10 +41,10 @@ func TestLateBlockSpoilsNothingFromAWebseed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer n.Close()
-	s, done, err := n.open(t.Context(), i, func(ctx context.Context) (*store, error) {
-		s, err := openFetch(ctx, i, dst)
+	s, done, err := n.open(t.Context(), i, func(ctx context.Context) (*disk.Store, error) {
+		s, err := disk.OpenFetch(ctx, i.layout(), dst)
 		if err == nil {
-			s.f = lateLiar{s.f.(*os.File), s}
+			s.Over(func(f disk.File) disk.File { return lateLiar{f.(*os.File), s, i} })
 		}
 		return s, err
 	})
@@ -71,10 +74,10 @@ func TestForgetfulDiskEndsTheFetch(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer n.Close()
-	s, done, err := n.open(t.Context(), i, func(ctx context.Context) (*store, error) {
-		s, err := openFetch(ctx, i, filepath.Join(t.TempDir(), "dst"))
+	s, done, err := n.open(t.Context(), i, func(ctx context.Context) (*disk.Store, error) {
+		s, err := disk.OpenFetch(ctx, i.layout(), filepath.Join(t.TempDir(), "dst"))
 		if err == nil {
-			s.f = forgetful{s.f.(*os.File)}
+			s.Over(func(f disk.File) disk.File { return forgetful{f.(*os.File)} })
 		}
 		return s, err
 	})

@@ -112,7 +112,7 @@ func (n *Node) peerSaid(pc *torrent.PeerConn, m *pp.Message) {
 // no peers.
 func (s *share) begin() {
 	for p := range s.info.Pieces() {
-		if !s.store.have[p].Load() {
+		if !s.store.Has(p) {
 			s.want(p, false)
 			return
 		}

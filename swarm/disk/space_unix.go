@@ -1,6 +1,6 @@
 //go:build linux || darwin || freebsd
 
-package swarm
+package disk
 
 import (
 	"os"

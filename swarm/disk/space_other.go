@@ -1,6 +1,6 @@
 //go:build !linux
 
-package swarm
+package disk
 
 import "os"
 

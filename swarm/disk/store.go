@@ -1,4 +1,4 @@
-package swarm
+package disk
 
 import (
 	"context"
@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	g "github.com/anacrolix/generics"
 	"github.com/anacrolix/torrent/metainfo"
@@ -20,8 +19,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A file is what a store keeps its bytes in.
-type file interface {
+// A File is what a store keeps its bytes in.
+type File interface {
 	io.ReaderAt
 	io.WriterAt
 	Stat() (fs.FileInfo, error)
@@ -29,27 +28,28 @@ type file interface {
 	Close() error
 }
 
-// A store is the content of one torrent: one file, through one descriptor, and which of
+// A Store is the content of one torrent: one file, through one descriptor, and which of
 // its pieces have been hashed and found right. It is the storage the torrent engine sees;
-// the engine closes it when the torrent is dropped.
-type store struct {
-	info *Info
-	path string // where the file was when it was opened
+// the engine closes it when the torrent is dropped. It is safe for concurrent use.
+type Store struct {
+	layout Layout
+	path   string // where the file was when it was opened
 
 	mu       sync.RWMutex // guards what follows; held while f is used
-	f        file
+	f        File
 	readOnly bool // nothing is written any more
 	given    int  // the piece that a webseed is giving, and one; zero for none
 
-	judged func(piece int, good bool) // told what became of a piece that was downloaded; may be nil
+	judged func(piece int, good bool) // may be nil
 
 	have     []atomic.Bool // for each piece
 	came     chan struct{} // has an element when there may be a piece more; for one reader
 	verified atomic.Int64  // bytes in pieces that are right
 }
 
-// openSeed opens the file at path for serving and checks that it is the content of i.
-func openSeed(ctx context.Context, i *Info, path string) (_ *store, err error) {
+// OpenSeed opens the file at path for serving and checks that it has that content; if it has
+// not, the error is ErrContent.
+func OpenSeed(ctx context.Context, l Layout, path string) (_ *Store, err error) {
 	f, err := openRegular(path, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
@@ -63,10 +63,10 @@ func openSeed(ctx context.Context, i *Info, path string) (_ *store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if fi.Size() != i.ref.Length {
-		return nil, fmt.Errorf("%q: %w: it has %d bytes, expected %d", path, ErrContent, fi.Size(), i.ref.Length)
+	if fi.Size() != l.Length {
+		return nil, fmt.Errorf("%q: %w: it has %d bytes, expected %d", path, ErrContent, fi.Size(), l.Length)
 	}
-	s := newStore(i, path, f)
+	s := newStore(l, path, f)
 	s.readOnly = true
 	if err := s.check(ctx, nil); err != nil {
 		return nil, err
@@ -79,9 +79,9 @@ func openSeed(ctx context.Context, i *Info, path string) (_ *store, err error) {
 	return s, nil
 }
 
-// openFetch opens or creates the file at path for downloading, makes sure that there is
+// OpenFetch opens or creates the file at path for downloading, makes sure that there is
 // room for all of it, and checks which pieces are there already.
-func openFetch(ctx context.Context, i *Info, path string) (_ *store, err error) {
+func OpenFetch(ctx context.Context, l Layout, path string) (_ *Store, err error) {
 	f, err := openRegular(path, os.O_RDWR|os.O_CREATE|noFollow, 0o600)
 	if err != nil {
 		return nil, err
@@ -95,19 +95,19 @@ func openFetch(ctx context.Context, i *Info, path string) (_ *store, err error) 
 	if err != nil {
 		return nil, err
 	}
-	if fi.Size() > i.ref.Length {
-		if err := f.Truncate(i.ref.Length); err != nil {
+	if fi.Size() > l.Length {
+		if err := f.Truncate(l.Length); err != nil {
 			return nil, err
 		}
 	}
 	had := fi.Size() > 0
-	if err := makeRoom(f, path, i.ref.Length); err != nil {
+	if err := makeRoom(f, path, l.Length); err != nil {
 		if !had {
 			os.Remove(path) // it is ours, and empty
 		}
 		return nil, err
 	}
-	s := newStore(i, path, f)
+	s := newStore(l, path, f)
 	if had {
 		err = s.check(ctx, f)
 	}
@@ -155,13 +155,13 @@ func makeRoom(f *os.File, path string, length int64) error {
 	return nil
 }
 
-func newStore(i *Info, path string, f file) *store {
-	return &store{info: i, path: path, f: f, have: make([]atomic.Bool, i.Pieces()), came: make(chan struct{}, 1)}
+func newStore(l Layout, path string, f File) *Store {
+	return &Store{layout: l, path: path, f: f, have: make([]atomic.Bool, l.Pieces()), came: make(chan struct{}, 1)}
 }
 
 // check hashes every piece and notes those that are right. A piece of sparse that was
 // never written is not read.
-func (s *store) check(ctx context.Context, sparse *os.File) error {
+func (s *Store) check(ctx context.Context, sparse *os.File) error {
 	group, ctx := errgroup.WithContext(ctx)
 	workers := min(4, runtime.GOMAXPROCS(0), len(s.have))
 	for w := range workers {
@@ -171,7 +171,7 @@ func (s *store) check(ctx context.Context, sparse *os.File) error {
 				if ctx.Err() != nil {
 					return context.Cause(ctx)
 				}
-				off, length, want := s.info.piece(n)
+				off, length, want := s.layout.Piece(n)
 				if sparse != nil && isHole(sparse, off, length) {
 					continue
 				}
@@ -190,10 +190,35 @@ func (s *store) check(ctx context.Context, sparse *os.File) error {
 	return group.Wait()
 }
 
+// Over puts a file in the place of the store's: one that wraps it and, in a test, does what
+// disks do. It is called before the engine has the store.
+func (s *Store) Over(wrap func(File) File) { s.f = wrap(s.f) }
+
+// Judged has f told what became of each piece that was downloaded. It is called before the engine
+// has the store.
+func (s *Store) Judged(f func(piece int, good bool)) { s.judged = f }
+
+// Path returns where the file was when it was opened.
+func (s *Store) Path() string { return s.path }
+
+// Has reports whether piece n is here, and right.
+func (s *Store) Has(n int) bool { return s.have[n].Load() }
+
+// Verified returns how many bytes the pieces have that are here, and right.
+func (s *Store) Verified() int64 { return s.verified.Load() }
+
+// Sealed reports whether nothing is written any more: it was opened for seeding, or [Store.Seal] was
+// called.
+func (s *Store) Sealed() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.readOnly
+}
+
 // mark notes whether piece n is right.
-func (s *store) mark(n int, ok bool) {
+func (s *Store) mark(n int, ok bool) {
 	if s.have[n].Swap(ok) != ok {
-		_, length, _ := s.info.piece(n)
+		_, length, _ := s.layout.Piece(n)
 		if !ok {
 			length = -length
 		}
@@ -201,11 +226,12 @@ func (s *store) mark(n int, ok bool) {
 	}
 }
 
-func (s *store) complete() bool { return s.verified.Load() == s.info.ref.Length }
+// Complete reports whether all pieces are right.
+func (s *Store) Complete() bool { return s.verified.Load() == s.layout.Length }
 
-// seal makes a complete download durable and ends all writing to it: from here on the
+// Seal makes a complete download durable and ends all writing to it: from here on the
 // descriptor is one for reading.
-func (s *store) seal() error {
+func (s *Store) Seal() error {
 	s.mu.Lock()
 	s.readOnly = true
 	s.mu.Unlock()
@@ -235,32 +261,34 @@ func (s *store) seal() error {
 	return old.Close()
 }
 
-// stat says which file it is.
-func (s *store) stat() (fs.FileInfo, error) {
+// Stat says which file it is.
+func (s *Store) Stat() (fs.FileInfo, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.f.Stat()
 }
 
-// close implements the engine's Close.
-func (s *store) close() error {
+// Close closes the file. The engine calls it for a torrent that it was given.
+func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.f.Close()
 }
 
 // ReadAt reads bytes of the torrent. A piece that cannot be read is no longer offered.
-func (s *store) ReadAt(b []byte, off int64) (int, error) {
+func (s *Store) ReadAt(b []byte, off int64) (int, error) {
 	s.mu.RLock()
 	n, err := s.f.ReadAt(b, off)
 	s.mu.RUnlock()
 	if n < len(b) && !errors.Is(err, os.ErrClosed) {
-		s.mark(int(off/s.info.pieceLength), false)
+		s.mark(int(off/s.layout.PieceLength), false)
 	}
 	return n, err
 }
 
-func (s *store) writeAt(b []byte, off int64) (int, error) {
+// WriteAt writes bytes of the torrent that no peer sent. It fails with [fs.ErrPermission] once the
+// store is sealed.
+func (s *Store) WriteAt(b []byte, off int64) (int, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.readOnly {
@@ -269,45 +297,48 @@ func (s *store) writeAt(b []byte, off int64) (int, error) {
 	return s.f.WriteAt(b, off)
 }
 
-// give is told which piece a webseed gives from now on; -1 is none. Blocks of it that are
+// Give is told which piece a webseed gives from now on; -1 is none. Blocks of it that are
 // on their way from peers must not be written over it, while it is hashed or afterwards.
-func (s *store) give(n int) {
+func (s *Store) Give(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.given = n + 1
 }
 
 // OpenTorrent implements storage.ClientImpl.
-func (s *store) OpenTorrent(_ context.Context, info *metainfo.Info, _ metainfo.Hash) (storage.TorrentImpl, error) {
-	if info.PieceLength != s.info.pieceLength || info.TotalLength() != s.info.ref.Length {
-		return storage.TorrentImpl{}, ErrBadInfo
+func (s *Store) OpenTorrent(_ context.Context, info *metainfo.Info, _ metainfo.Hash) (storage.TorrentImpl, error) {
+	if info.PieceLength != s.layout.PieceLength || info.TotalLength() != s.layout.Length {
+		return storage.TorrentImpl{}, fmt.Errorf("%q: %w: the engine has another info dict", s.path, ErrContent)
 	}
 	return storage.TorrentImpl{
 		PieceWithHash: func(p metainfo.Piece, _ g.Option[[]byte]) storage.PieceImpl {
-			return storePiece{s, p.Index()}
+			return s.Piece(p.Index())
 		},
-		NewReader: func() storage.TorrentReader { return storeReader{s} },
-		Close:     s.close,
+		NewReader: func() storage.TorrentReader { return reader{s} },
+		Close:     s.Close,
 	}, nil
 }
 
-// storeReader reads for upload.
-type storeReader struct{ *store }
+// Piece returns piece n as the engine writes and hashes it.
+func (s *Store) Piece(n int) storage.PieceImpl { return piece{s, n} }
 
-func (storeReader) Close() error { return nil }
+// reader reads for upload.
+type reader struct{ *Store }
 
-// storePiece is one piece, as the engine writes and hashes it.
-type storePiece struct {
-	s *store
+func (reader) Close() error { return nil }
+
+// A piece is one piece, as the engine writes and hashes it.
+type piece struct {
+	s *Store
 	n int
 }
 
-func (p storePiece) ReadAt(b []byte, off int64) (int, error) {
-	return p.s.ReadAt(b, int64(p.n)*p.s.info.pieceLength+off)
+func (p piece) ReadAt(b []byte, off int64) (int, error) {
+	return p.s.ReadAt(b, int64(p.n)*p.s.layout.PieceLength+off)
 }
 
 // WriteAt writes what came from a peer. What is here already stays as it is.
-func (p storePiece) WriteAt(b []byte, off int64) (int, error) {
+func (p piece) WriteAt(b []byte, off int64) (int, error) {
 	p.s.mu.RLock()
 	defer p.s.mu.RUnlock()
 	switch {
@@ -316,14 +347,14 @@ func (p storePiece) WriteAt(b []byte, off int64) (int, error) {
 	case p.s.given == p.n+1 || p.s.have[p.n].Load():
 		return len(b), nil
 	}
-	return p.s.f.WriteAt(b, int64(p.n)*p.s.info.pieceLength+off)
+	return p.s.f.WriteAt(b, int64(p.n)*p.s.layout.PieceLength+off)
 }
 
 var hashBuffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
 
 // WriteTo implements io.WriterTo, for hashing.
-func (p storePiece) WriteTo(w io.Writer) (int64, error) {
-	off, length, _ := p.s.info.piece(p.n)
+func (p piece) WriteTo(w io.Writer) (int64, error) {
+	off, length, _ := p.s.layout.Piece(p.n)
 	buf := hashBuffers.Get().(*[256 << 10]byte)
 	defer hashBuffers.Put(buf)
 	p.s.mu.RLock()
@@ -331,10 +362,10 @@ func (p storePiece) WriteTo(w io.Writer) (int64, error) {
 	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{io.NewSectionReader(p.s.f, off, length)}, buf[:])
 }
 
-func (p storePiece) MarkComplete() error    { return p.judge(true) }
-func (p storePiece) MarkNotComplete() error { return p.judge(false) }
+func (p piece) MarkComplete() error    { return p.judge(true) }
+func (p piece) MarkNotComplete() error { return p.judge(false) }
 
-func (p storePiece) judge(good bool) error {
+func (p piece) judge(good bool) error {
 	p.s.mark(p.n, good)
 	if good {
 		select {
@@ -349,11 +380,6 @@ func (p storePiece) judge(good bool) error {
 }
 
 // Completion never makes the engine hash a piece: that has been done.
-func (p storePiece) Completion() storage.Completion {
+func (p piece) Completion() storage.Completion {
 	return storage.Completion{Ok: true, Complete: p.s.have[p.n].Load()}
-}
-
-// isFull reports whether a file operation failed for want of space, quotas included.
-func isFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, errQuota)
 }

@@ -1,4 +1,4 @@
-package swarm
+package disk
 
 import (
 	"errors"
@@ -15,9 +15,9 @@ func TestNoRoomBeforeTheFirstByte(t *testing.T) {
 		t.Skipf("skipped: a small filesystem cannot be mounted: %v", err)
 	}
 	defer unix.Unmount(dir, unix.MNT_DETACH)
-	i, data := newInfo(t) // 256 KiB and a bit
+	l, data := newContent() // 256 KiB and a bit
 	dst := filepath.Join(dir, "f")
-	_, err := openFetch(t.Context(), i, dst)
+	_, err := OpenFetch(t.Context(), l, dst)
 	var full *SpaceError
 	if !errors.As(err, &full) || full.Dir != dir || full.Need != int64(len(data)) || full.Have > 128<<10 {
 		t.Fatalf("got %v, want a SpaceError", err)
@@ -29,7 +29,7 @@ func TestNoRoomBeforeTheFirstByte(t *testing.T) {
 	if err := os.WriteFile(dst, data[:100<<10], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err = openFetch(t.Context(), i, dst)
+	_, err = OpenFetch(t.Context(), l, dst)
 	if !errors.As(err, &full) || full.Need >= int64(len(data))-90<<10 {
 		t.Fatalf("got %v, want less need", err)
 	}
@@ -40,15 +40,15 @@ func TestNoRoomBeforeTheFirstByte(t *testing.T) {
 	if err := unix.Mount("", dir, "", unix.MS_REMOUNT, "size=1m"); err != nil {
 		t.Fatal(err)
 	}
-	s, err := openFetch(t.Context(), i, dst)
+	s, err := OpenFetch(t.Context(), l, dst)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.close()
+	defer s.Close()
 	if used, err := allocated(s.f.(*os.File)); err != nil || used < int64(len(data)) {
 		t.Errorf("%d bytes are reserved for %d: %v", used, len(data), err)
 	}
-	if s.verified.Load() != firstPieceLength {
-		t.Errorf("%d bytes were taken over, want one piece", s.verified.Load())
+	if s.Verified() != testPieceLength {
+		t.Errorf("%d bytes were taken over, want one piece", s.Verified())
 	}
 }

@@ -1,7 +1,8 @@
-package swarm
+package disk
 
 import (
 	"bytes"
+	"crypto/sha1"
 	"errors"
 	"io/fs"
 	"os"
@@ -10,24 +11,27 @@ import (
 	"testing"
 )
 
-const testPieces = 5
+const (
+	testPieces      = 5
+	testPieceLength = 64 << 10
+)
 
-// newInfo returns an info dict of testPieces pieces, the last one short, and its content.
-func newInfo(t *testing.T) (*Info, []byte) {
-	t.Helper()
-	data := make([]byte, (testPieces-1)*firstPieceLength+100)
+// newContent returns the content of a torrent of testPieces pieces, the last one short.
+func newContent() (Layout, []byte) {
+	data := make([]byte, (testPieces-1)*testPieceLength+100)
 	for i := range data {
 		data[i] = byte(i>>16 + i%251 + 1)
 	}
-	i, err := BuildInfo(t.Context(), bytes.NewReader(data), "content", int64(len(data)), false)
-	if err != nil {
-		t.Fatal(err)
+	l := Layout{Length: int64(len(data)), PieceLength: testPieceLength}
+	for piece := range slices.Chunk(data, testPieceLength) {
+		sum := sha1.Sum(piece)
+		l.Hashes = append(l.Hashes, sum[:]...)
 	}
-	return i, data
+	return l, data
 }
 
 func TestOpenFetch(t *testing.T) {
-	i, data := newInfo(t)
+	l, data := newContent()
 	flip := func(at int) []byte {
 		b := bytes.Clone(data)
 		b[at] ^= 1
@@ -42,9 +46,9 @@ func TestOpenFetch(t *testing.T) {
 		{"empty-file", []byte{}, []bool{false, false, false, false, false}},
 		{"everything-there", data, []bool{true, true, true, true, true}},
 		{"right-name-and-size-wrong-content", make([]byte, len(data)), []bool{false, false, false, false, false}},
-		{"one-bit-wrong", flip(firstPieceLength), []bool{true, false, true, true, true}},
+		{"one-bit-wrong", flip(testPieceLength), []bool{true, false, true, true, true}},
 		{"last-byte-wrong", flip(len(data) - 1), []bool{true, true, true, true, false}},
-		{"cut-off", data[:2*firstPieceLength+1], []bool{true, true, false, false, false}},
+		{"cut-off", data[:2*testPieceLength+1], []bool{true, true, false, false, false}},
 		{"with-more-behind", append(bytes.Clone(data), "more"...), []bool{true, true, true, true, true}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -54,22 +58,22 @@ func TestOpenFetch(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			s, err := openFetch(t.Context(), i, path)
+			s, err := OpenFetch(t.Context(), l, path)
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer s.close()
+			defer s.Close()
 			var got []bool
 			var verified int64
-			for n := range s.have {
-				_, length, _ := i.piece(n)
-				got = append(got, s.have[n].Load())
+			for n := range test.want {
+				_, length, _ := l.Piece(n)
+				got = append(got, s.Has(n))
 				if test.want[n] {
 					verified += length
 				}
 			}
-			if !slices.Equal(got, test.want) || s.verified.Load() != verified {
-				t.Errorf("took over %v (%d bytes), want %v (%d bytes)", got, s.verified.Load(), test.want, verified)
+			if !slices.Equal(got, test.want) || s.Verified() != verified {
+				t.Errorf("took over %v (%d bytes), want %v (%d bytes)", got, s.Verified(), test.want, verified)
 			}
 			fi, err := os.Stat(path)
 			if err != nil {
@@ -83,26 +87,26 @@ func TestOpenFetch(t *testing.T) {
 }
 
 func TestSealedStoreIsNotWrittenTo(t *testing.T) {
-	i, data := newInfo(t)
+	l, data := newContent()
 	path := filepath.Join(t.TempDir(), "f")
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := openFetch(t.Context(), i, path)
+	s, err := OpenFetch(t.Context(), l, path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.close()
-	if _, err := s.writeAt([]byte("x"), 0); err != nil {
+	defer s.Close()
+	if _, err := s.WriteAt([]byte("x"), 0); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.writeAt(data[:1], 0); err != nil {
+	if _, err := s.WriteAt(data[:1], 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.seal(); err != nil {
+	if err := s.Seal(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.writeAt([]byte("x"), 0); !errors.Is(err, fs.ErrPermission) {
+	if _, err := s.WriteAt([]byte("x"), 0); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("writing to a finished file: %v", err)
 	}
 	if _, err := s.f.WriteAt([]byte("x"), 0); err == nil {
@@ -118,42 +122,42 @@ func TestSealedStoreIsNotWrittenTo(t *testing.T) {
 }
 
 func TestSealNoticesReplacement(t *testing.T) {
-	i, data := newInfo(t)
+	l, data := newContent()
 	path := filepath.Join(t.TempDir(), "f")
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := openFetch(t.Context(), i, path)
+	s, err := OpenFetch(t.Context(), l, path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.close()
+	defer s.Close()
 	if err := errors.Join(os.Rename(path, path+".old"), os.WriteFile(path, data, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.seal(); err == nil {
+	if err := s.Seal(); err == nil {
 		t.Error("another file at the same path is taken for the one that was downloaded")
 	}
 }
 
 func TestUnreadablePieceIsNotOffered(t *testing.T) {
-	i, data := newInfo(t)
+	l, data := newContent()
 	path := filepath.Join(t.TempDir(), "f")
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := openSeed(t.Context(), i, path)
+	s, err := OpenSeed(t.Context(), l, path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.close()
-	if err := os.Truncate(path, 3*firstPieceLength+10); err != nil {
+	defer s.Close()
+	if err := os.Truncate(path, 3*testPieceLength+10); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.ReadAt(make([]byte, 100), 3*firstPieceLength); err == nil {
+	if _, err := s.ReadAt(make([]byte, 100), 3*testPieceLength); err == nil {
 		t.Error("reading behind the end of a file works")
 	}
-	if s.have[3].Load() || !s.have[2].Load() || s.complete() {
+	if s.Has(3) || !s.Has(2) || s.Complete() {
 		t.Error("a piece that could not be read is still offered")
 	}
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package swarm
+package disk
 
 import (
 	"bytes"
@@ -13,7 +13,7 @@ import (
 )
 
 func TestOpenRefuses(t *testing.T) {
-	i, data := newInfo(t)
+	l, data := newContent()
 	dir := t.TempDir()
 	victim := filepath.Join(dir, "victim")
 	link, pipe := filepath.Join(dir, "link"), filepath.Join(dir, "pipe")
@@ -22,8 +22,8 @@ func TestOpenRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{link, pipe, dir, filepath.Join(dir, "absent", "f")} {
-		if s, err := openFetch(t.Context(), i, path); err == nil {
-			s.close()
+		if s, err := OpenFetch(t.Context(), l, path); err == nil {
+			s.Close()
 			t.Errorf("downloading to %s is possible", filepath.Base(path))
 		}
 	}
@@ -31,12 +31,12 @@ func TestOpenRefuses(t *testing.T) {
 		t.Errorf("the file behind a link is %q now, %v", b, err)
 	}
 	for _, path := range []string{pipe, dir, filepath.Join(dir, "absent")} {
-		if s, err := openSeed(t.Context(), i, path); err == nil {
-			s.close()
+		if s, err := OpenSeed(t.Context(), l, path); err == nil {
+			s.Close()
 			t.Errorf("seeding %s is possible", filepath.Base(path))
 		}
 	}
-	if _, err := openSeed(t.Context(), i, victim); !errors.Is(err, ErrContent) {
+	if _, err := OpenSeed(t.Context(), l, victim); !errors.Is(err, ErrContent) {
 		t.Errorf("seeding something else: %v, want ErrContent", err)
 	}
 	wrong := bytes.Clone(data)
@@ -44,12 +44,13 @@ func TestOpenRefuses(t *testing.T) {
 	if err := os.WriteFile(victim, wrong, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openSeed(t.Context(), i, victim); !errors.Is(err, ErrContent) {
+	if _, err := OpenSeed(t.Context(), l, victim); !errors.Is(err, ErrContent) {
 		t.Errorf("seeding a changed file: %v, want ErrContent", err)
 	}
+	over := errors.New("over")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(ErrClosed)
-	if _, err := openSeed(ctx, i, victim); !errors.Is(err, ErrClosed) {
+	cancel(over)
+	if _, err := OpenSeed(ctx, l, victim); !errors.Is(err, over) {
 		t.Errorf("seeding after the end: %v, want its cause", err)
 	}
 }
