@@ -134,8 +134,8 @@ func TestBrokenDownloadIsResumed(t *testing.T) {
 	u = b.update(Choice{})
 	b.want(u, fault.OK, manifest.StateHealthy)
 	b.installed(next)
-	// The one whole piece that came is not asked for again.
-	if got := u.Update.Bytes.Webseed; got != int64(len(next))-64<<10 {
+	// The three whole pieces that came are not asked for again.
+	if got := u.Update.Bytes.Webseed; got != int64(len(next))-3*32<<10 {
 		t.Errorf("%d bytes of %d were fetched, by asking for %q", got, len(next), ranges)
 	}
 }

@@ -28,8 +28,10 @@ const (
 	maxName        = 255 // bytes; what common filesystems allow
 
 	// A piece can be passed on only when it is whole, so pieces are as small as the
-	// size of the dict allows.
-	firstPieceLength = 64 << 10
+	// size of the dict allows, and the CPU time that each one takes: of the smallest there
+	// are half as many.
+	firstPieceLength = 32 << 10
+	firstPieces      = 512
 	aimPieces        = 1024
 )
 
@@ -197,6 +199,10 @@ func BuildInfo(ctx context.Context, r io.Reader, name string, length int64, priv
 
 func pieceLengthFor(length int64) int64 {
 	n := int64(firstPieceLength)
+	if pieceCount(length, n) <= firstPieces {
+		return n
+	}
+	n *= 2
 	for pieceCount(length, n) > aimPieces && n < maxPieceLength {
 		n *= 2
 	}

@@ -23,7 +23,7 @@ func TestResumeDownloadsOnlyWhatIsMissing(t *testing.T) {
 	dst := filepath.Join(t.TempDir(), "got")
 	had := bytes.Clone(c.data)
 	clear(had[1<<20 : 2<<20])
-	had[3<<20] ^= 1 // one piece of 64 KiB
+	had[3<<20] ^= 1 // one piece of 32 KiB
 	if err := os.WriteFile(dst, had, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -32,8 +32,8 @@ func TestResumeDownloadsOnlyWhatIsMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.check(t, dst)
-	if useful := got.LAN - got.Wasted; useful != 1<<20+64<<10 {
-		t.Errorf("%d bytes were downloaded, want 1 MiB and one piece of 64 KiB", useful)
+	if useful := got.LAN - got.Wasted; useful != 1<<20+32<<10 {
+		t.Errorf("%d bytes were downloaded, want 1 MiB and one piece of 32 KiB", useful)
 	}
 }
 
