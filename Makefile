@@ -29,14 +29,16 @@ test: ## every fast test, with go vet; about two minutes on two cores
 	$(GO) vet ./...
 	@$(GO) test -json ./... | $(GO) run ./internal/tools/testsum
 
+# -count=1, because these start programs that they build, and the cache of test results does
+# not go by what is in those.
 test-long: ## the slow and the privileged tests too (root for namespaces and small filesystems)
-	@SHOAL_LONG=1 $(GO) test -json -timeout 25m -run 'Long' -skip 'LongCrash|LongNet|LongWeb' ./... | $(GO) run ./internal/tools/testsum
+	@SHOAL_LONG=1 $(GO) test -count=1 -json -timeout 25m -run 'Long' -skip 'LongCrash|LongNet|LongWeb' ./... | $(GO) run ./internal/tools/testsum
 
 test-crash: ## kill real processes at every call and cut the power of real file systems (root, for loop devices)
-	@SHOAL_LONG=1 $(GO) test -json -timeout 9m -run 'LongCrash' ./agent/... | $(GO) run ./internal/tools/testsum
+	@SHOAL_LONG=1 $(GO) test -count=1 -json -timeout 9m -run 'LongCrash' ./agent/... | $(GO) run ./internal/tools/testsum
 
 test-net: ## real processes in network namespaces: a LAN with nothing else, a split one, stock clients (root)
-	@SHOAL_LONG=1 $(GO) test -json -timeout 9m -run 'LongNet' ./cmd/shoal/nettest | $(GO) run ./internal/tools/testsum
+	@SHOAL_LONG=1 $(GO) test -count=1 -json -timeout 9m -run 'LongNet' ./cmd/shoal/nettest | $(GO) run ./internal/tools/testsum
 
 check: ## gofmt, go vet, staticcheck, a tidy go.mod, and a build for every platform
 	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
@@ -46,7 +48,7 @@ check: ## gofmt, go vet, staticcheck, a tidy go.mod, and a build for every platf
 	@for p in $(PLATFORMS); do echo "build $$p"; GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./cmd/shoal || exit 1; done
 
 test-web: ## the fleet page in a real Chromium: a rollout live, axe, hostile words, no JavaScript
-	@SHOAL_LONG=1 $(GO) test -json -timeout 9m -run 'LongWeb' ./publisher | $(GO) run ./internal/tools/testsum
+	@SHOAL_LONG=1 $(GO) test -count=1 -json -timeout 9m -run 'LongWeb' ./publisher | $(GO) run ./internal/tools/testsum
 
 race: ## the fast tests under the race detector (needs a C compiler); RACE=... chooses packages
 	@CGO_ENABLED=1 $(GO) test -race -json $(RACE) | $(GO) run ./internal/tools/testsum

@@ -27,8 +27,8 @@ import (
 )
 
 const (
-	// A payload of one piece cannot be shared before it is whole, so asking for it
-	// directly is as kind to the publisher and quicker.
+	// A payload of a piece or two can hardly be shared before it is whole, so asking for
+	// it directly is nearly as kind to the publisher, and quicker.
 	smallPayload = 64 << 10
 	// After this long without anything from peers the sources may be asked; each machine
 	// waits a different time. It is longer than finding peers takes where there are any.
