@@ -28,10 +28,8 @@ const (
 	maxName        = 255 // bytes; what common filesystems allow
 
 	// A piece can be passed on only when it is whole, so pieces are as small as the
-	// size of the dict allows, and the CPU time that each one takes: of the smallest there
-	// are half as many.
+	// size of the dict allows, and the CPU time that each one takes.
 	firstPieceLength = 32 << 10
-	firstPieces      = 512
 	aimPieces        = 1024
 )
 
@@ -171,7 +169,7 @@ func checkName(s string) error {
 }
 
 // BuildInfo makes the info dict of a file called name whose content is the next length
-// bytes of r; it is an error for r to have fewer, or more. Pieces are 64 KiB, doubled
+// bytes of r; it is an error for r to have fewer, or more. Pieces are 32 KiB, doubled
 // until there are at most 1024, and never above 16 MiB, so the longest file is 128 GiB.
 // With private set, clients take peers from the trackers alone (BEP 27).
 func BuildInfo(ctx context.Context, r io.Reader, name string, length int64, private bool) (*Info, error) {
@@ -199,10 +197,6 @@ func BuildInfo(ctx context.Context, r io.Reader, name string, length int64, priv
 
 func pieceLengthFor(length int64) int64 {
 	n := int64(firstPieceLength)
-	if pieceCount(length, n) <= firstPieces {
-		return n
-	}
-	n *= 2
 	for pieceCount(length, n) > aimPieces && n < maxPieceLength {
 		n *= 2
 	}

@@ -11,9 +11,9 @@ const (
 	// MaxUnsent is how many bytes may wait in the kernel, of one connection, that have not
 	// been put on the wire. The kernel would take megabytes; with several connections to
 	// share the uplink that is seconds, in which a request, or news of a piece, waits behind
-	// payload. What is on its way and not acknowledged is not counted, so a long path is not
-	// slowed down.
-	MaxUnsent = 32 << 10
+	// payload. So it waits behind these and the rest of one block. What is on its way and not
+	// acknowledged is not counted, so a long path is not slowed down.
+	MaxUnsent = 8 << 10
 
 	// Waking up costs more than reading, and a shaped or slow link brings packet after
 	// packet: nobody is woken for less than can be used, up to MostAwaited bytes, which is
