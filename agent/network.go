@@ -97,7 +97,7 @@ func (a *Agent) examineNetwork(ctx context.Context) *NetworkExamined {
 
 // network looks at everything at once. node is the running agent's, or nil.
 func (c Config) network(ctx context.Context, m *fleet.Member, sources []source.Source, node *swarm.Node) *NetworkExamined {
-	ctx, cancel := context.WithTimeout(ctx, networkPatience)
+	ctx, cancel := context.WithTimeoutCause(ctx, networkPatience, fmt.Errorf("no answer within %s", networkPatience))
 	defer cancel()
 	pin, _ := state.ReadPin(c.JoinFile) // without one every fleet is as good
 	x := &NetworkExamined{}

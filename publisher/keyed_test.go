@@ -128,6 +128,27 @@ func TestMembersAloneAreServed(t *testing.T) {
 	}
 }
 
+// Behind a link that is full of a crowd's downloads the first bytes of a handshake may be
+// lost three times over, and come seven seconds late.
+func TestLateHandshakeIsAnswered(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 1, "release-1@acme")
+	f.keyed()
+	s := serve(t, f)
+	late := &http.Transport{DialTLSContext: func(_ context.Context, network, addr string) (net.Conn, error) {
+		c, err := net.Dial(network, addr)
+		if err != nil {
+			return nil, err
+		}
+		time.Sleep(7 * time.Second)
+		return tls.Client(c, &tls.Config{InsecureSkipVerify: true}), nil
+	}}
+	t.Cleanup(late.CloseIdleConnections)
+	if code, body := ask(t, late, "https://"+s.HTTP.String()+"/healthz"); code != http.StatusOK {
+		t.Errorf("status %d: %q", code, body)
+	}
+}
+
 func TestMembersAloneAreSeeded(t *testing.T) {
 	s, keys, content, _ := private(t)
 	v, err := s.agent()

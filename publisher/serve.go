@@ -25,7 +25,7 @@ import (
 )
 
 const (
-	headerTimeout   = 5 * time.Second  // a request's head must be here by then
+	headerTimeout   = 15 * time.Second // a TLS handshake must be done by then, and then a request's head be here
 	bodyTimeout     = 10 * time.Second // and its body, where one is taken
 	answerTimeout   = 60 * time.Second // a document must be taken by then; a payload has its own rule
 	idleTimeout     = 30 * time.Second // a connection without a request is kept this long

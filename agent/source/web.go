@@ -211,6 +211,12 @@ func (w *web) failure(ctx context.Context, path string, err error) error {
 			Do("get the fleet's key from its publisher, and put it where fleet_key_file says").
 			Fact("source", w.Name()).Fact("found", key.Found).Fact("have", key.Have)
 	}
+	var slow *fleet.SlowError
+	if errors.As(err, &slow) {
+		return fault.New(fault.Unreachable, "reading %q from %s: %w", path, w.Name(), slow).
+			Line("It is there: its link or its processor may be full.").
+			Do("try again in a minute").Fact("source", w.Name())
+	}
 	var u *url.Error
 	if errors.As(err, &u) {
 		err = u.Err // its text repeats the method and the address

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -16,10 +17,24 @@ import (
 	"time"
 )
 
+// A server whose link is full of a crowd's downloads loses packets of its answers too. What
+// is lost is sent again after a second, then two, then four; so that one who was unlucky
+// three times still gets in, there is time for a fourth.
 const (
-	dialTimeout = 5 * time.Second
-	maxHeader   = 64 << 10
+	dialTimeout      = 8 * time.Second
+	handshakeTimeout = 15 * time.Second
+	maxHeader        = 64 << 10
 )
+
+// SlowError says that a web server accepted a connection, and that the TLS handshake was
+// not done in time.
+type SlowError struct {
+	After time.Duration // how long it was waited for
+}
+
+func (e *SlowError) Error() string {
+	return fmt.Sprintf("the server accepts connections, and a TLS handshake was not done within %s", e.After)
+}
 
 // KeyError says that a web server presented the certificate of a fleet that this machine
 // does not hold the key of.
@@ -39,7 +54,8 @@ func (e *KeyError) Error() string {
 // https a server is accepted if it presents a certificate of the fleet, or one that the
 // system trusts for the host in the URL. The machine's own certificate is presented to
 // servers that ask for one of the fleet. Without a membership (nil) only the system's
-// trust counts. A server of a fleet that is not this machine's is a *KeyError.
+// trust counts. A server of a fleet that is not this machine's is a *KeyError, and one that
+// accepts a connection and is silent then a *SlowError.
 //
 // It is the same one for the same membership: documents, announces and reports go to one
 // server mostly, and a connection for each would be a handshake for each.
@@ -57,10 +73,13 @@ var stranger = sync.OnceValue((&web{}).transport)
 type web struct {
 	member *Member        // may be nil
 	roots  *x509.CertPool // for servers that are not of the fleet; nil means the system's
+
+	patience time.Duration // of a handshake; zero means handshakeTimeout
 }
 
 func (w *web) transport() *http.Transport {
 	dialer := &net.Dialer{Timeout: dialTimeout}
+	patience := cmp.Or(w.patience, handshakeTimeout)
 	return &http.Transport{
 		Proxy:       http.ProxyFromEnvironment,
 		DialContext: dialer.DialContext,
@@ -75,17 +94,20 @@ func (w *web) transport() *http.Transport {
 			if err != nil {
 				return nil, err
 			}
-			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+			ctx, cancel := context.WithTimeoutCause(ctx, patience, &SlowError{patience})
 			defer cancel()
 			c := tls.Client(raw, w.config(host))
 			if err := c.HandshakeContext(ctx); err != nil {
 				raw.Close()
+				if errors.Is(err, context.DeadlineExceeded) {
+					err = context.Cause(ctx)
+				}
 				return nil, err
 			}
 			return c, nil
 		},
 		TLSClientConfig:        w.config(""), // behind a proxy
-		TLSHandshakeTimeout:    dialTimeout,
+		TLSHandshakeTimeout:    patience,
 		MaxResponseHeaderBytes: maxHeader,
 		MaxIdleConnsPerHost:    2,
 		IdleConnTimeout:        time.Minute,
